@@ -1,0 +1,95 @@
+// Package configs owns the one configuration file: its schema, its defaults and its strict parser, which answers an unknown
+// key with the file, the line and the nearest known key.
+package configs
+
+import "time"
+
+// Config is the whole file. `shoal server` reads all of it; `shoal agent` reads all but Server.
+type Config struct {
+	// NodeName is the device's name in the cluster, a DNS-1123 subdomain. Default: the host name.
+	NodeName string `yaml:"nodeName"`
+	// DataDir holds everything that must survive a reboot. Default: /var/lib/shoal.
+	DataDir string `yaml:"dataDir"`
+	// AdvertiseAddress is the IP address at which other devices reach this one. Default: that of the default route.
+	AdvertiseAddress string `yaml:"advertiseAddress"`
+	Join             Join   `yaml:"join"`
+	Server           Server `yaml:"server"`
+	Agent            Agent  `yaml:"agent"`
+	Log              Log    `yaml:"log"`
+}
+
+// Join says which cluster to join. A server with no servers listed starts a new cluster.
+type Join struct {
+	// Servers are host:port addresses; one that answers is enough.
+	Servers []string `yaml:"servers"`
+	// Token is what `shoal token create` printed; TokenFile names a file that holds it. Needed for the first join only.
+	Token     string `yaml:"token"`
+	TokenFile string `yaml:"tokenFile"`
+}
+
+// Server configures the control plane.
+type Server struct {
+	// Listen is the one address for the API, the devices' links and Raft. Default: 0.0.0.0:6443.
+	Listen string `yaml:"listen"`
+	// PodCIDR is the cluster's pod network; every device gets a block of NodeBits from it. Defaults: 10.42.0.0/16, 24.
+	PodCIDR  string `yaml:"podCIDR"`
+	NodeBits int    `yaml:"nodeBits"`
+	// NodeGrace is how long a device may be silent before its node is Unknown. Default: 40s.
+	NodeGrace time.Duration `yaml:"nodeGrace"`
+	// ReplaceAfter is how long pods stay bound to a device that is unreachable or not ready, unless they tolerate another
+	// time. Default: 5m.
+	ReplaceAfter time.Duration `yaml:"replaceAfter"`
+	// ElectionTimeout is how long a follower waits for its leader. Default: 500ms; links with more delay want more.
+	ElectionTimeout time.Duration `yaml:"electionTimeout"`
+	// SANs are further names and addresses for the server's certificate.
+	SANs []string `yaml:"sans"`
+}
+
+// Agent configures the part that runs pods.
+type Agent struct {
+	// Containerd is the CRI socket. Default: /run/containerd/containerd.sock.
+	Containerd string `yaml:"containerd"`
+	// CNIConfDir and RegistryConfDir are the folders that this device's containerd reads CNI networks and registry hosts
+	// from; the agent writes them. Defaults: /etc/cni/net.d, /etc/containerd/certs.d.
+	CNIConfDir      string `yaml:"cniConfDir"`
+	RegistryConfDir string `yaml:"registryConfDir"`
+	// CgroupParent is the cgroup that all pods live under. Default: /shoal.
+	CgroupParent string `yaml:"cgroupParent"`
+	// Heartbeat is how often a silent link says that it is alive. Default: 10s.
+	Heartbeat time.Duration `yaml:"heartbeat"`
+	// Listen is the address for /livez, /readyz and /metrics, loopback by default: 127.0.0.1:10248. Empty: none.
+	Listen string `yaml:"listen"`
+	// Labels are added to the node.
+	Labels map[string]string `yaml:"labels"`
+	// Reserved is kept back from what the node offers to pods, in Kubernetes quantities: {cpu: 100m, memory: 64Mi}.
+	Reserved map[string]string `yaml:"reserved"`
+	// Devices are hardware that pods can ask for.
+	Devices    []Device   `yaml:"devices"`
+	Registries []Registry `yaml:"registries"`
+}
+
+// Device is one piece of hardware, offered as one unit of an extended resource and injected into the pod that gets it.
+type Device struct {
+	// Resource is the extended resource, such as shoal.dev/serial.
+	Resource string `yaml:"resource"`
+	// Path is the device node (or, as a stand-in, a plain file, which is then bind-mounted) on this device.
+	Path string `yaml:"path"`
+	// ContainerPath is where the container sees it. Default: Path.
+	ContainerPath string `yaml:"containerPath"`
+}
+
+// Registry redirects pulls of images of one registry host.
+type Registry struct {
+	// Host is the name in image references: registry.example.com:5000.
+	Host string `yaml:"host"`
+	// Endpoint is the URL that is asked instead; http:// is allowed.
+	Endpoint string `yaml:"endpoint"`
+}
+
+// Log configures the process's log, on standard error.
+type Log struct {
+	// Level is debug, info, warn or error. Default: info.
+	Level string `yaml:"level"`
+	// Format is text or json. Default: text.
+	Format string `yaml:"format"`
+}
