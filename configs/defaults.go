@@ -1,0 +1,95 @@
+package configs
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+)
+
+// Defaults of the configuration file, where the zero value does not serve.
+const (
+	DefaultDataDir         = "/var/lib/shoal"
+	DefaultListen          = "0.0.0.0:6443"
+	DefaultPodCIDR         = "10.42.0.0/16"
+	DefaultNodeBits        = 24
+	DefaultNodeGrace       = 40 * time.Second
+	DefaultReplaceAfter    = 5 * time.Minute
+	DefaultElectionTimeout = 500 * time.Millisecond
+	DefaultHeartbeat       = 10 * time.Second
+	DefaultContainerd      = "/run/containerd/containerd.sock"
+	DefaultCNIConfDir      = "/etc/cni/net.d"
+	DefaultRegistryConfDir = "/etc/containerd/certs.d"
+	DefaultCgroupParent    = "/shoal"
+	DefaultAgentListen     = "127.0.0.1:10248"
+)
+
+func (c *Config) setDefaults() error {
+	if c.NodeName == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("nodeName is not set and the host name cannot be read: %w", err)
+		}
+		c.NodeName = strings.ToLower(host)
+	}
+	for _, d := range []struct {
+		field *string
+		value string
+	}{
+		{&c.DataDir, DefaultDataDir},
+		{&c.Server.Listen, DefaultListen},
+		{&c.Server.PodCIDR, DefaultPodCIDR},
+		{&c.Agent.Containerd, DefaultContainerd},
+		{&c.Agent.CNIConfDir, DefaultCNIConfDir},
+		{&c.Agent.RegistryConfDir, DefaultRegistryConfDir},
+		{&c.Agent.CgroupParent, DefaultCgroupParent},
+		{&c.Agent.Listen, DefaultAgentListen},
+		{&c.Log.Level, "info"},
+		{&c.Log.Format, "text"},
+	} {
+		if *d.field == "" {
+			*d.field = d.value
+		}
+	}
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&c.Server.NodeGrace, DefaultNodeGrace},
+		{&c.Server.ReplaceAfter, DefaultReplaceAfter},
+		{&c.Server.ElectionTimeout, DefaultElectionTimeout},
+		{&c.Agent.Heartbeat, DefaultHeartbeat},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if c.Server.NodeBits == 0 {
+		c.Server.NodeBits = DefaultNodeBits
+	}
+	for i := range c.Agent.Devices {
+		if d := &c.Agent.Devices[i]; d.ContainerPath == "" {
+			d.ContainerPath = d.Path
+		}
+	}
+	if c.AdvertiseAddress == "" {
+		c.AdvertiseAddress = outgoingAddress()
+	}
+	return nil
+}
+
+// outgoingAddress is the source address of the default route. Connecting a UDP socket sends nothing; the peer is a
+// documentation address (RFC 5737). A board with no route yet gets the loopback address.
+func outgoingAddress() string {
+	conn, err := net.Dial("udp", "192.0.2.1:9")
+	if err != nil {
+		return "127.0.0.1"
+	}
+	defer func() { _ = conn.Close() }()
+	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
+	if err != nil {
+		return "127.0.0.1"
+	}
+	return host
+}

@@ -1,0 +1,71 @@
+package configs
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseDefaults(t *testing.T) {
+	c, err := Parse("c.yaml", []byte("nodeName: pi-1\nagent:\n  devices:\n  - {resource: shoal.dev/serial, path: /dev/ttyUSB0}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.DataDir != DefaultDataDir || c.Server.NodeGrace != 40*time.Second || c.Agent.Devices[0].ContainerPath != "/dev/ttyUSB0" {
+		t.Errorf("defaults are not filled in: %+v", c)
+	}
+	if _, err := Parse("", nil); err != nil {
+		t.Errorf("no file at all must be fine: %v", err)
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for name, tc := range map[string]struct{ file, want string }{
+		"unknown key":        {"nodeName: a\nserver:\n  nodeGrase: 4s\n", `config: c.yaml:3: unknown key "nodeGrase"; did you mean "nodeGrace"?`},
+		"far from any":       {"log:\n  colour: red\n", `config: c.yaml:2: unknown key "colour"; known here: level, format`},
+		"wrong type":         {"server:\n  nodeBits: many\n", "c.yaml:2: cannot unmarshal"},
+		"not YAML":           {"server: [\n", "c.yaml:"},
+		"two documents":      {"nodeName: a\n---\nnodeName: b\n", "more than one YAML document"},
+		"bad name":           {"nodeName: Pi_1\n", `nodeName "Pi_1"`},
+		"relative folder":    {"dataDir: x\n", "must be an absolute path"},
+		"join address":       {"join: {servers: [10.0.0.1]}\n", "must be host:port"},
+		"two tokens":         {"join: {token: a, tokenFile: b}\n", "keep one"},
+		"pod network":        {"server: {podCIDR: 10.42.0.1/16}\n", "must be an IPv4 network"},
+		"node bits":          {"server: {nodeBits: 16}\n", "server.nodeBits 16"},
+		"short time":         {"server: {nodeGrace: 1ms}\n", "server.nodeGrace 1ms must be at least 1s"},
+		"reserved":           {"agent: {reserved: {cpus: 1}}\n", "unknown resource"},
+		"device resource":    {"agent: {devices: [{resource: serial, path: /dev/x}]}\n", "extended resource"},
+		"registry endpoint":  {"agent: {registries: [{host: a, endpoint: 'b:5000'}]}\n", "http:// or https://"},
+		"log level":          {"log: {level: loud}\n", "must be debug, info, warn or error"},
+		"label":              {"agent: {labels: {'a b': c}}\n", "agent.labels"},
+		"advertised address": {"advertiseAddress: pi.local\n", "must be an IP address"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse("c.yaml", []byte(tc.file))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("got %v, want %q", err, tc.want)
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than one line: %q", err)
+			}
+		})
+	}
+}
+
+func TestLoadMissingFile(t *testing.T) {
+	if _, err := Load(filepath.Join(t.TempDir(), "none.yaml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("nodeName: a\nserver: {listen: ':1'}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if _, err := Parse("f", data); err != nil && err.Error() == "" {
+			t.Error("empty message")
+		}
+	})
+}

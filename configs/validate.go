@@ -1,0 +1,123 @@
+package configs
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+func (c *Config) validate() error {
+	if msgs := validation.IsDNS1123Subdomain(c.NodeName); len(msgs) > 0 {
+		return fmt.Errorf("nodeName %q: %s", c.NodeName, msgs[0])
+	}
+	if !filepath.IsAbs(c.DataDir) {
+		return fmt.Errorf("dataDir %q must be an absolute path", c.DataDir)
+	}
+	if _, err := netip.ParseAddr(c.AdvertiseAddress); err != nil {
+		return fmt.Errorf("advertiseAddress %q must be an IP address", c.AdvertiseAddress)
+	}
+	for _, s := range c.Join.Servers {
+		if _, _, err := net.SplitHostPort(s); err != nil {
+			return fmt.Errorf("join.servers: %q must be host:port, such as 10.0.0.1:6443", s)
+		}
+	}
+	if c.Join.Token != "" && c.Join.TokenFile != "" {
+		return fmt.Errorf("join.token and join.tokenFile are both set; keep one")
+	}
+	for _, check := range []func() error{c.Server.validate, c.Agent.validate, c.Log.validate} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) validate() error {
+	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
+		return fmt.Errorf("server.listen %q must be host:port, such as %s", s.Listen, DefaultListen)
+	}
+	prefix, err := netip.ParsePrefix(s.PodCIDR)
+	if err != nil || prefix.Masked() != prefix || !prefix.Addr().Is4() {
+		return fmt.Errorf("server.podCIDR %q must be an IPv4 network, such as %s", s.PodCIDR, DefaultPodCIDR)
+	}
+	if s.NodeBits <= prefix.Bits() || s.NodeBits > 28 {
+		return fmt.Errorf("server.nodeBits %d must be above the %d bits of podCIDR and at most 28", s.NodeBits, prefix.Bits())
+	}
+	return atLeast(
+		limit{"server.nodeGrace", s.NodeGrace, time.Second},
+		limit{"server.replaceAfter", s.ReplaceAfter, time.Second},
+		limit{"server.electionTimeout", s.ElectionTimeout, 100 * time.Millisecond},
+	)
+}
+
+func (a *Agent) validate() error {
+	if a.Listen != "" {
+		if _, _, err := net.SplitHostPort(a.Listen); err != nil {
+			return fmt.Errorf("agent.listen %q must be host:port, such as %s", a.Listen, DefaultAgentListen)
+		}
+	}
+	for key, value := range a.Labels {
+		msgs := append(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)...)
+		if len(msgs) > 0 {
+			return fmt.Errorf("agent.labels: %s=%s: %s", key, value, msgs[0])
+		}
+	}
+	for name, quantity := range a.Reserved {
+		if name != "cpu" && name != "memory" && name != "ephemeral-storage" {
+			return fmt.Errorf("agent.reserved: unknown resource %q; known: cpu, memory, ephemeral-storage", name)
+		}
+		if _, err := resource.ParseQuantity(quantity); err != nil {
+			return fmt.Errorf("agent.reserved.%s: %q is no quantity, such as 100m or 64Mi", name, quantity)
+		}
+	}
+	for i, d := range a.Devices {
+		if len(validation.IsQualifiedName(d.Resource)) > 0 || !strings.Contains(d.Resource, "/") {
+			return fmt.Errorf("agent.devices[%d]: resource %q must be an extended resource, such as shoal.dev/serial", i, d.Resource)
+		}
+		if !filepath.IsAbs(d.Path) || !filepath.IsAbs(d.ContainerPath) {
+			return fmt.Errorf("agent.devices[%d]: path and containerPath must be absolute", i)
+		}
+	}
+	for i, r := range a.Registries {
+		u, err := url.Parse(r.Endpoint)
+		if r.Host == "" || strings.ContainsAny(r.Host, "/ ") || err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			return fmt.Errorf("agent.registries[%d]: host must be a registry's name and endpoint an http:// or https:// URL", i)
+		}
+	}
+	return atLeast(limit{"agent.heartbeat", a.Heartbeat, 500 * time.Millisecond})
+}
+
+func (l *Log) validate() error {
+	switch l.Level {
+	case "debug", "info", "warn", "error":
+	default:
+		return fmt.Errorf("log.level %q must be debug, info, warn or error", l.Level)
+	}
+	if l.Format != "text" && l.Format != "json" {
+		return fmt.Errorf("log.format %q must be text or json", l.Format)
+	}
+	return nil
+}
+
+// limit is the smallest sensible value of a duration in the file.
+type limit struct {
+	key   string
+	value time.Duration
+	least time.Duration
+}
+
+func atLeast(limits ...limit) error {
+	for _, l := range limits {
+		if l.value < l.least {
+			return fmt.Errorf("%s %s must be at least %s", l.key, l.value, l.least)
+		}
+	}
+	return nil
+}
