@@ -103,7 +103,13 @@ type Envelope struct {
 	// Control plane to device: open a tunnel with each of these identifiers.
 	Tunnels []string `protobuf:"bytes,8,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
 	// Control plane to device: this server does not lead; try these addresses.
-	Redirect      []string `protobuf:"bytes,9,rep,name=redirect,proto3" json:"redirect,omitempty"`
+	Redirect []string `protobuf:"bytes,9,rep,name=redirect,proto3" json:"redirect,omitempty"`
+	// The number that these increments build on; 0 means seq - 1. It differs when a link resumes and a message that was
+	// sent before never arrived.
+	Base uint64 `protobuf:"varint,10,opt,name=base,proto3" json:"base,omitempty"`
+	// A whole state that is too large for one message comes in parts, numbered from 0; more says that another follows.
+	Part          uint32 `protobuf:"varint,11,opt,name=part,proto3" json:"part,omitempty"`
+	More          bool   `protobuf:"varint,12,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -201,7 +207,28 @@ func (x *Envelope) GetRedirect() []string {
 	return nil
 }
 
-// Chunk is a piece of a tunnel's byte stream.
+func (x *Envelope) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *Envelope) GetPart() uint32 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *Envelope) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// Chunk is a piece of a tunnel's byte stream. An empty one ends the sender's direction.
 type Chunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
@@ -255,7 +282,7 @@ const file_link_proto_rawDesc = "" +
 	"\x04Item\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
-	"\adeleted\x18\x03 \x01(\bR\adeleted\"\xff\x01\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted\"\xbb\x02\n" +
 	"\bEnvelope\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1b\n" +
@@ -265,7 +292,11 @@ const file_link_proto_rawDesc = "" +
 	"\x05items\x18\x06 \x03(\v2\x18.shoal.transport.v1.ItemR\x05items\x12\x1b\n" +
 	"\twant_full\x18\a \x01(\bR\bwantFull\x12\x18\n" +
 	"\atunnels\x18\b \x03(\tR\atunnels\x12\x1a\n" +
-	"\bredirect\x18\t \x03(\tR\bredirect\"\x1b\n" +
+	"\bredirect\x18\t \x03(\tR\bredirect\x12\x12\n" +
+	"\x04base\x18\n" +
+	" \x01(\x04R\x04base\x12\x12\n" +
+	"\x04part\x18\v \x01(\rR\x04part\x12\x12\n" +
+	"\x04more\x18\f \x01(\bR\x04more\"\x1b\n" +
 	"\x05Chunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data2\x95\x01\n" +
 	"\x04Link\x12I\n" +
