@@ -6,6 +6,9 @@
 package api
 
 import (
+	"slices"
+	"time"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -50,6 +53,10 @@ type Kind struct {
 	Verbs        []string
 	Subresources []string // "status", "scale", "binding", "eviction", "log", "exec", "portforward"
 
+	// CreateOnUpdate: an update of an absent object creates it. NeedsRevision: an update must carry a resourceVersion.
+	CreateOnUpdate bool
+	NeedsRevision  bool
+
 	// Class tells where an object of this kind in the given namespace lives. Nil means Durable.
 	Class func(namespace string) Class
 
@@ -69,6 +76,9 @@ type Kind struct {
 	PrepareUpdate func(newer, older Object)
 	PrepareStatus func(newer, older Object)
 
+	// Warn returns what a client that creates (older is nil) or updates an object should know of it. Nil: nothing.
+	Warn func(newer, older Object) []string
+
 	// Fields are the field-selector values beyond metadata.name and metadata.namespace, such as spec.nodeName.
 	Fields func(Object) map[string]string
 
@@ -77,8 +87,8 @@ type Kind struct {
 	Index func(Object) map[string]string
 
 	Columns []Column
-	// Row returns one cell for each column.
-	Row func(Object) []any
+	// Row returns one cell for each column; now is what ages are counted from.
+	Row func(o Object, now time.Time) []any
 }
 
 // GroupResource is the kind's key in the store: "pods", "deployments.apps".
@@ -101,10 +111,5 @@ func (k *Kind) ClassOf(namespace string) Class {
 
 // HasSubresource reports whether the kind serves the named subresource.
 func (k *Kind) HasSubresource(name string) bool {
-	for _, s := range k.Subresources {
-		if s == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(k.Subresources, name)
 }

@@ -1,0 +1,43 @@
+package api
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Decode makes an object of the stored Protobuf bytes and gives it the revision that they were stored at.
+// The object is the caller's own; its TypeMeta is empty, as Go clients expect.
+func Decode(k *Kind, value []byte, revision uint64) (Object, error) {
+	obj := k.New()
+	if err := obj.Unmarshal(value); err != nil {
+		return nil, fmt.Errorf("api: decode %s: %w", k.GVK.Kind, err)
+	}
+	if revision != 0 {
+		obj.SetResourceVersion(strconv.FormatUint(revision, 10))
+	}
+	return obj, nil
+}
+
+// Encode makes the bytes that the store keeps. The resourceVersion is left out: it is the revision that the bytes get
+// when they commit, which nobody knows yet.
+func Encode(obj Object) ([]byte, error) {
+	plain := shallowCopy(obj)
+	plain.SetResourceVersion("")
+	plain.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	value, err := plain.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("api: encode %T: %w", obj, err)
+	}
+	return value, nil
+}
+
+// shallowCopy copies the struct itself, metadata included, and shares what it points to.
+func shallowCopy(obj Object) Object {
+	from := reflect.ValueOf(obj).Elem()
+	to := reflect.New(from.Type())
+	to.Elem().Set(from)
+	return to.Interface().(Object)
+}

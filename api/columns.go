@@ -1,0 +1,61 @@
+package api
+
+import (
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+)
+
+// nameColumn and ageColumn are the columns that nearly every kind has.
+func nameColumn() Column {
+	return Column{Name: "Name", Type: "string", Format: "name", Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]}
+}
+
+func ageColumn() Column {
+	return text("Age", metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"])
+}
+
+func text(name, description string) Column {
+	return Column{Name: name, Type: "string", Description: description}
+}
+
+func integer(name, description string) Column {
+	return Column{Name: name, Type: "integer", Description: description}
+}
+
+func wide(name, description string) Column {
+	return Column{Name: name, Type: "string", Description: description, Wide: true}
+}
+
+// since is the age of t as kubectl shows it.
+func since(t, now time.Time) string {
+	if t.IsZero() {
+		return "<unknown>"
+	}
+	return duration.HumanDuration(now.Sub(t))
+}
+
+func age(o metav1.Object, now time.Time) string {
+	return since(o.GetCreationTimestamp().Time, now)
+}
+
+func orNone(s string) string { return orElse(s, "<none>") }
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// containerCells are the names and the images of a template's containers, each on one line.
+func containerCells(containers []corev1.Container) (names, images string) {
+	n, i := make([]string, len(containers)), make([]string, len(containers))
+	for c := range containers {
+		n[c], i[c] = containers[c].Name, containers[c].Image
+	}
+	return strings.Join(n, ","), strings.Join(i, ",")
+}
