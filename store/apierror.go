@@ -1,0 +1,42 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// errStale is upstream's wording, which people and programs look for.
+var errStale = errors.New("the object has been modified; please apply your changes to the latest version and try again")
+
+func staleError(t *target) error { return apierrors.NewConflict(t.resource(), t.key.Name, errStale) }
+
+func uidError(t *target, want, have types.UID) error {
+	return apierrors.NewConflict(t.resource(), t.key.Name,
+		fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", want, have)) //nolint:staticcheck // upstream's wording
+}
+
+// proposeError makes an API error of a failed proposal. A *ConflictError is the caller's to judge.
+func proposeError(t *target, verb string, err error) error {
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+		return err
+	}
+	switch {
+	case errors.Is(err, ErrNotLeader):
+		return apierrors.NewServiceUnavailable(fmt.Sprintf("the control plane has no leader here now, try again: %v", err))
+	case errors.Is(err, ErrUncertain):
+		return apierrors.NewServerTimeout(t.resource(), verb, 1)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return apierrors.NewTimeoutError(fmt.Sprintf("%s %s: request did not complete within the allotted time", verb, t.key), 1)
+	default:
+		return apierrors.NewInternalError(err)
+	}
+}
+
+func isConflict(err error) bool {
+	var conflict *ConflictError
+	return errors.As(err, &conflict)
+}

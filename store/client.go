@@ -1,0 +1,145 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/shoal-edge/shoal/api"
+)
+
+// maxAttempts bounds how often a write without a resourceVersion is tried again when another write came between.
+const maxAttempts = 10
+
+// MaxObjectBytes is the largest object that is stored.
+const MaxObjectBytes = 1536 << 10
+
+// ClientConfig configures a Client.
+type ClientConfig struct {
+	Durable *Store
+	Propose Proposer
+	// Volatile returns the leader's volatile store; away from the leader it returns an error.
+	Volatile func() (*Store, Proposer, error)
+	// Now is the clock for creation and deletion times. Nil: time.Now.
+	Now func() time.Time
+	// Admit is asked before each write, in order.
+	Admit []Admitter
+}
+
+// Client writes objects as the Kubernetes API does: defaults, admission, validation, optimistic concurrency, graceful
+// deletion and finalizers. It sends each object to the store of its state class. Errors are API errors.
+type Client struct {
+	durable  *Store
+	propose  Proposer
+	volatile func() (*Store, Proposer, error)
+	now      func() time.Time
+	admit    []Admitter
+}
+
+// NewClient returns a client.
+func NewClient(cfg ClientConfig) *Client {
+	c := &Client{durable: cfg.Durable, propose: cfg.Propose, volatile: cfg.Volatile, now: cfg.Now, admit: cfg.Admit}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	if c.volatile == nil {
+		c.volatile = func() (*Store, Proposer, error) { return nil, nil, ErrNotLeader }
+	}
+	return c
+}
+
+// Option changes how one write is made.
+type Option func(*options)
+
+type options struct{ dryRun bool }
+
+// DryRun does everything but the write.
+func DryRun(o *options) { o.dryRun = true }
+
+func makeOptions(opts []Option) options {
+	var o options
+	for _, set := range opts {
+		set(&o)
+	}
+	return o
+}
+
+// target is where one object lives.
+type target struct {
+	kind     *api.Kind
+	key      Key
+	store    *Store
+	proposer Proposer
+}
+
+func (t *target) resource() schema.GroupResource { return t.kind.GVR().GroupResource() }
+
+func (c *Client) target(key Key) (*target, error) {
+	kind := c.durable.Kind(key.Resource)
+	if kind == nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the resource %q is not served", key.Resource))
+	}
+	t := &target{kind: kind, key: key, store: c.durable, proposer: c.propose}
+	if kind.ClassOf(key.Namespace) == api.Volatile {
+		var err error
+		if t.store, t.proposer, err = c.volatile(); err != nil {
+			return nil, proposeError(t, "write", err)
+		}
+	}
+	return t, nil
+}
+
+func (c *Client) targetOf(obj api.Object) (*target, error) {
+	key := KeyOf(c.durable, obj)
+	if key.Resource == "" {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("objects of type %T are not served", obj))
+	}
+	return c.target(key)
+}
+
+// current reads the stored object as a copy of our own.
+func (t *target) current() (Item, api.Object, error) {
+	item, ok := t.store.Get(t.key)
+	if !ok {
+		return Item{}, nil, apierrors.NewNotFound(t.resource(), t.key.Name)
+	}
+	obj, err := api.Decode(t.kind, item.Value, item.Revision)
+	if err != nil {
+		return Item{}, nil, apierrors.NewInternalError(err)
+	}
+	return item, obj, nil
+}
+
+// encode makes the bytes of an object and refuses what is too large.
+func (t *target) encode(obj api.Object) ([]byte, error) {
+	value, err := api.Encode(obj)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	if len(value) > MaxObjectBytes {
+		return nil, apierrors.NewRequestEntityTooLargeError(
+			fmt.Sprintf("%s is %d bytes, more than the limit of %d", t.key, len(value), MaxObjectBytes))
+	}
+	return value, nil
+}
+
+func (c *Client) admitAll(ctx context.Context, t *target, a *Admission) error {
+	a.Kind, a.Reader = t.kind, c.Reader()
+	for _, admitter := range c.admit {
+		if err := admitter.Admit(ctx, a); err != nil {
+			if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+				return err
+			}
+			return apierrors.NewForbidden(t.resource(), t.key.Name, err)
+		}
+	}
+	return nil
+}
+
+// timestamp is the present in the precision that objects keep.
+func (c *Client) timestamp() metav1.Time { return metav1.NewTime(c.now().Truncate(time.Second)) }

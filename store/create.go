@@ -1,0 +1,103 @@
+package store
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/rand"
+
+	"github.com/shoal-edge/shoal/api"
+)
+
+// Generated names are a prefix and random characters; together they fit a DNS label.
+const (
+	maxGeneratedName = 63
+	randomCharacters = 5
+)
+
+// Create stores a new object and returns it as stored. The argument is left as it is.
+func (c *Client) Create(ctx context.Context, obj api.Object, opts ...Option) (api.Object, error) {
+	o := makeOptions(opts)
+	if obj.GetResourceVersion() != "" {
+		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
+	}
+	generated := obj.GetName() == "" && obj.GetGenerateName() != ""
+	for attempt := 1; ; attempt++ {
+		created, err := c.create(ctx, obj.DeepCopyObject().(api.Object), o)
+		if generated && attempt < maxAttempts && apierrors.IsAlreadyExists(err) {
+			continue
+		}
+		return created, err
+	}
+}
+
+// create owns obj and completes it.
+func (c *Client) create(ctx context.Context, obj api.Object, o options) (api.Object, error) {
+	if obj.GetName() == "" && obj.GetGenerateName() != "" {
+		obj.SetName(generateName(obj.GetGenerateName()))
+	}
+	t, err := c.targetOf(obj)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.prepareCreate(ctx, t, obj, o); err != nil {
+		return nil, err
+	}
+	if _, exists := t.store.Get(t.key); exists {
+		return nil, apierrors.NewAlreadyExists(t.resource(), t.key.Name)
+	}
+	value, err := t.encode(obj)
+	if err != nil || o.dryRun {
+		return obj, err
+	}
+	revision, err := t.proposer.Propose(ctx, Txn{Ops: []Op{{Key: t.key, Value: value, Expect: Absent}}})
+	switch {
+	case isConflict(err):
+		return nil, apierrors.NewAlreadyExists(t.resource(), t.key.Name)
+	case err != nil:
+		return nil, proposeError(t, "create", err)
+	}
+	obj.SetResourceVersion(FormatRevision(revision))
+	return obj, nil
+}
+
+func (c *Client) prepareCreate(ctx context.Context, t *target, obj api.Object, o options) error {
+	if t.kind.Namespaced && t.key.Namespace == "" {
+		return apierrors.NewBadRequest("an empty namespace may not be set during creation")
+	}
+	if !t.kind.Namespaced && t.key.Namespace != "" {
+		return apierrors.NewBadRequest("namespace may not be set on a cluster-scoped object")
+	}
+	if t.kind.Default != nil {
+		t.kind.Default(obj)
+	}
+	obj.SetUID(types.UID(uuid.NewString()))
+	obj.SetCreationTimestamp(c.timestamp())
+	obj.SetDeletionTimestamp(nil)
+	obj.SetDeletionGracePeriodSeconds(nil)
+	obj.SetSelfLink("")
+	if t.kind.PrepareCreate != nil {
+		t.kind.PrepareCreate(obj)
+	}
+	if err := c.admitAll(ctx, t, &Admission{Operation: OpCreate, Object: obj, DryRun: o.dryRun}); err != nil {
+		return err
+	}
+	if len(c.admit) > 0 && t.kind.Default != nil {
+		t.kind.Default(obj) // what admission added has defaults too
+	}
+	if t.kind.Validate != nil {
+		if errs := t.kind.Validate(obj); len(errs) > 0 {
+			return apierrors.NewInvalid(t.kind.GVK.GroupKind(), obj.GetName(), errs)
+		}
+	}
+	return nil
+}
+
+func generateName(prefix string) string {
+	if longest := maxGeneratedName - randomCharacters; len(prefix) > longest {
+		prefix = prefix[:longest]
+	}
+	return prefix + rand.String(randomCharacters)
+}

@@ -1,0 +1,196 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/shoal-edge/shoal/api"
+)
+
+// Subresources whose updates follow rules of their own. Any other one writes the object that it is given, without the
+// preparation and the validation of a user's update: binding sets what users may not, finalize too.
+const (
+	subNone   = ""
+	subStatus = "status"
+	subScale  = "scale"
+)
+
+// Update replaces an object. With a resourceVersion it fails on any change in between; without one the last write wins.
+// The result is the object as stored; when nothing changed, nothing is written. Kinds that say so are created when absent.
+func (c *Client) Update(ctx context.Context, obj api.Object, opts ...Option) (api.Object, error) {
+	return c.UpdateSub(ctx, subNone, obj, opts...)
+}
+
+// UpdateStatus replaces the status of an object and nothing else.
+func (c *Client) UpdateStatus(ctx context.Context, obj api.Object, opts ...Option) (api.Object, error) {
+	return c.UpdateSub(ctx, subStatus, obj, opts...)
+}
+
+// UpdateSub replaces an object by way of a subresource: "status", "scale", "binding" or "finalize".
+func (c *Client) UpdateSub(ctx context.Context, sub string, obj api.Object, opts ...Option) (api.Object, error) {
+	t, err := c.targetOf(obj)
+	if err != nil {
+		return nil, err
+	}
+	unconditional := sub == subNone && obj.GetResourceVersion() == ""
+	if _, exists := t.store.Get(t.key); unconditional && !exists && t.kind.CreateOnUpdate {
+		return c.Create(ctx, obj, opts...)
+	}
+	if unconditional && t.kind.NeedsRevision {
+		return nil, apierrors.NewInvalid(t.kind.GVK.GroupKind(), t.key.Name, field.ErrorList{
+			field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update")})
+	}
+	for attempt := 1; ; attempt++ {
+		newer, err := c.update(ctx, t, sub, obj.DeepCopyObject().(api.Object), makeOptions(opts))
+		if !isConflict(err) {
+			return newer, err
+		}
+		if obj.GetResourceVersion() != "" || attempt == maxAttempts {
+			return nil, staleError(t)
+		}
+	}
+}
+
+// Modify reads an object, lets change edit it and writes it back by way of the subresource (empty for the object itself);
+// when another write came between, it starts again. change may thus run several times.
+func (c *Client) Modify(ctx context.Context, key Key, sub string, change func(api.Object) error, opts ...Option) (api.Object, error) {
+	t, err := c.target(key)
+	if err != nil {
+		return nil, err
+	}
+	for range maxAttempts {
+		_, obj, err := t.current()
+		if err != nil {
+			return nil, err
+		}
+		if err := change(obj); err != nil {
+			return nil, err
+		}
+		newer, err := c.update(ctx, t, sub, obj, makeOptions(opts))
+		if !isConflict(err) {
+			return newer, err
+		}
+		if ctx.Err() != nil {
+			return nil, proposeError(t, "update", ctx.Err())
+		}
+	}
+	return nil, staleError(t)
+}
+
+// update owns newer and makes one attempt. It returns a *ConflictError when the object has another revision than newer says,
+// or when another write came between.
+func (c *Client) update(ctx context.Context, t *target, sub string, newer api.Object, o options) (api.Object, error) {
+	item, older, err := t.current()
+	if err != nil {
+		return nil, err
+	}
+	if want := newer.GetResourceVersion(); want != "" && want != older.GetResourceVersion() {
+		return nil, &ConflictError{Key: t.key, Have: item.Revision}
+	}
+	if want := newer.GetUID(); want != "" && want != older.GetUID() {
+		return nil, uidError(t, want, older.GetUID())
+	}
+	if err := c.prepareUpdate(ctx, t, sub, newer, older, o); err != nil {
+		return nil, err
+	}
+	op := Op{Key: t.key, Expect: item.Revision}
+	gone := finished(newer, older)
+	if !gone {
+		if op.Value, err = t.encode(newer); err != nil {
+			return nil, err
+		}
+		if bytes.Equal(op.Value, item.Value) {
+			return older, nil
+		}
+	}
+	if o.dryRun {
+		return newer, nil
+	}
+	revision, err := t.proposer.Propose(ctx, Txn{Ops: []Op{op}})
+	if err != nil {
+		return nil, updateError(t, err)
+	}
+	newer.SetResourceVersion(FormatRevision(revision))
+	return newer, nil
+}
+
+// updateError lets conflicts through, to be tried again, unless the object has gone.
+func updateError(t *target, err error) error {
+	var conflict *ConflictError
+	switch {
+	case !errors.As(err, &conflict):
+		return proposeError(t, "update", err)
+	case conflict.Have == Absent:
+		return apierrors.NewNotFound(t.resource(), t.key.Name)
+	default:
+		return err
+	}
+}
+
+func (c *Client) prepareUpdate(ctx context.Context, t *target, sub string, newer, older api.Object, o options) error {
+	prepare, validate := t.kind.PrepareUpdate, t.kind.ValidateUpdate
+	switch sub {
+	case subNone, subScale:
+		if t.kind.Default != nil {
+			t.kind.Default(newer)
+		}
+	case subStatus:
+		prepare, validate = t.kind.PrepareStatus, t.kind.ValidateStatus
+		if prepare == nil {
+			return apierrors.NewGenericServerResponse(404, "update", t.resource(), t.key.Name,
+				fmt.Sprintf("%s has no subresource status", t.kind.Resource), 0, false)
+		}
+	default:
+		prepare, validate = nil, nil
+		newer.SetGeneration(older.GetGeneration())
+	}
+	if prepare != nil {
+		prepare(newer, older)
+	}
+	keepIdentity(newer, older)
+	a := &Admission{Operation: OpUpdate, Subresource: sub, Object: newer, Old: older, DryRun: o.dryRun}
+	if err := c.admitAll(ctx, t, a); err != nil {
+		return err
+	}
+	if validate != nil {
+		if errs := validate(newer, older); len(errs) > 0 {
+			return apierrors.NewInvalid(t.kind.GVK.GroupKind(), t.key.Name, errs)
+		}
+	}
+	return nil
+}
+
+// keepIdentity puts back what is not a client's to change, and what only a deletion changes. The resourceVersion is set
+// because upstream's validation asks for one.
+func keepIdentity(newer, older api.Object) {
+	newer.SetUID(older.GetUID())
+	newer.SetCreationTimestamp(older.GetCreationTimestamp())
+	newer.SetDeletionTimestamp(older.GetDeletionTimestamp())
+	newer.SetDeletionGracePeriodSeconds(older.GetDeletionGracePeriodSeconds())
+	newer.SetSelfLink("")
+	newer.SetResourceVersion(older.GetResourceVersion())
+}
+
+// finished reports that an update takes the last reason away why a terminating object still exists.
+func finished(newer, older api.Object) bool {
+	if older.GetDeletionTimestamp() == nil || heldBack(newer) {
+		return false
+	}
+	grace := older.GetDeletionGracePeriodSeconds()
+	return (grace == nil || *grace == 0) && heldBack(older)
+}
+
+// heldBack reports whether finalizers keep an object from being removed.
+func heldBack(obj api.Object) bool {
+	if len(obj.GetFinalizers()) > 0 {
+		return true
+	}
+	namespace, ok := obj.(*corev1.Namespace)
+	return ok && len(namespace.Spec.Finalizers) > 0
+}
