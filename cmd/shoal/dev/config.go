@@ -1,0 +1,92 @@
+package dev
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/shoal-edge/shoal/configs"
+)
+
+// writeConfig writes the device's configuration file and returns its path.
+func (l *Lab) writeConfig(d *Device) (string, error) {
+	c := configs.Config{
+		NodeName:         d.Name,
+		DataDir:          d.Data,
+		AdvertiseAddress: d.Address,
+		Agent: configs.Agent{
+			Containerd:      containerdSocket,
+			CNIConfDir:      d.cniConfDir(),
+			RegistryConfDir: d.registryConfDir(),
+			CgroupParent:    cgroupOf(l.cfg.Name) + "/" + d.Name,
+			Heartbeat:       time.Second,
+		},
+	}
+	if d.Role == Server {
+		c.Server = configs.Server{NodeGrace: 4 * time.Second, ReplaceAfter: 3 * time.Second, ElectionTimeout: 500 * time.Millisecond}
+	}
+	if d.token != "" {
+		c.Join.Token = d.token
+		for _, other := range l.devices {
+			if other.Role == Server && other != d {
+				c.Join.Servers = append(c.Join.Servers, net.JoinHostPort(other.Address, apiPort))
+			}
+		}
+	}
+	if l.cfg.Images != nil {
+		c.Agent.Registries = []configs.Registry{{Host: RegistryHost, Endpoint: "http://" + l.registryAddress()}}
+	}
+	if d.serial != nil {
+		c.Agent.Devices = []configs.Device{{Resource: "shoal.dev/serial", Path: d.serial.path, ContainerPath: "/dev/serial0"}}
+	}
+	if l.cfg.Edit != nil {
+		l.cfg.Edit(d, &c)
+	}
+	text, err := render(c)
+	if err != nil {
+		return "", fmt.Errorf("write configuration: %w", err)
+	}
+	file := filepath.Join(d.Dir, string(d.Role)+".yaml")
+	// The file holds the join token.
+	return file, os.WriteFile(file, text, 0o600)
+}
+
+// render writes what is set; a person reads these files to see what a lab's configuration is.
+func render(c configs.Config) ([]byte, error) {
+	data, err := yaml.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(data, &root); err != nil {
+		return nil, err
+	}
+	prune(root.Content[0])
+	return yaml.Marshal(&root)
+}
+
+// prune removes the keys with empty values and reports whether anything is left.
+func prune(n *yaml.Node) bool {
+	switch n.Kind {
+	case yaml.MappingNode:
+		var kept []*yaml.Node
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if prune(n.Content[i+1]) {
+				kept = append(kept, n.Content[i], n.Content[i+1])
+			}
+		}
+		n.Content = kept
+		return len(kept) > 0
+	case yaml.SequenceNode:
+		for _, item := range n.Content {
+			prune(item)
+		}
+		return len(n.Content) > 0
+	default:
+		return n.Value != "" && n.Value != "0" && n.Value != "0s" && n.Value != "null"
+	}
+}

@@ -1,0 +1,143 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// linkOf is the one link that a lab adds to the machine: the machine's end of a cable to the lab's bridge, which has a network
+// namespace of its own.
+func linkOf(lab string) string { return "shoal-" + lab }
+
+// Gateway is this machine's address in the lab.
+func (l *Lab) Gateway() string { return fmt.Sprintf("10.77.%d.1", l.cfg.Subnet) }
+
+func (l *Lab) startNetwork(ctx context.Context) error {
+	subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, l.cfg.Subnet, 0}), 24)
+	if err := free(subnet); err != nil {
+		return err
+	}
+	box, err := newSandbox(l.state, "bridge")
+	if err != nil {
+		return err
+	}
+	l.net = box
+	link, pid := linkOf(l.cfg.Name), strconv.Itoa(box.pid)
+	if err := run(l.inBridge(ctx, "ip link add br0 type bridge && ip link set br0 up")); err != nil {
+		return err
+	}
+	if err := run(exec.CommandContext(ctx, "ip", "link", "add", link, "type", "veth", "peer", "name", "machine", "netns", pid)); err != nil {
+		return err
+	}
+	if err := run(l.inBridge(ctx, "ip link set machine master br0 up")); err != nil {
+		return err
+	}
+	if err := run(exec.CommandContext(ctx, "ip", "addr", "add", l.Gateway()+"/24", "dev", link)); err != nil {
+		return err
+	}
+	return run(exec.CommandContext(ctx, "ip", "link", "set", link, "up"))
+}
+
+// free checks that no address of this machine lies in the lab's subnet.
+func free(subnet netip.Prefix) error {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && p.Overlaps(subnet) {
+			return fmt.Errorf("%s is in use on this machine (%s): choose another subnet", subnet, p)
+		}
+	}
+	return nil
+}
+
+// plug lays the cable between a device and the bridge.
+func (l *Lab) plug(ctx context.Context, d *Device) error {
+	err := run(exec.CommandContext(ctx, "ip", "link", "add", d.port, "netns", strconv.Itoa(l.net.pid),
+		"type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(d.box.pid)))
+	if err != nil {
+		return err
+	}
+	if err := run(l.inBridge(ctx, "ip link set "+d.port+" master br0 up")); err != nil {
+		return err
+	}
+	return run(d.Command(ctx, "sh", "-c", fmt.Sprintf(
+		"ip addr add %s/24 dev eth0 && ip link set eth0 up && ip route add default via %s", d.Address, l.Gateway())))
+}
+
+// Cut takes the device's network away: the bridge's end of its cable goes down.
+func (l *Lab) Cut(ctx context.Context, d *Device) error {
+	return run(l.inBridge(ctx, "ip link set "+d.port+" down"))
+}
+
+// Restore undoes Cut.
+func (l *Lab) Restore(ctx context.Context, d *Device) error {
+	return run(l.inBridge(ctx, "ip link set "+d.port+" up"))
+}
+
+func (l *Lab) inBridge(ctx context.Context, script string) *exec.Cmd {
+	return l.net.command(ctx, "sh", "-c", script)
+}
+
+// Dial connects as a process on the device does. The address must be an IP address and port.
+func (l *Lab) Dial(ctx context.Context, d *Device, network, address string) (net.Conn, error) {
+	if _, err := netip.ParseAddrPort(address); err != nil {
+		return nil, fmt.Errorf("lab: dial: %w", err)
+	}
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		// The thread is not unlocked: it ends with this goroutine instead of carrying the device's network on.
+		runtime.LockOSThread()
+		fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/net", d.Init()), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			done <- result{nil, fmt.Errorf("lab: enter the network of %s: %w", d.Name, err)}
+			return
+		}
+		defer func() { _ = unix.Close(fd) }()
+		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+			done <- result{nil, fmt.Errorf("lab: enter the network of %s: %w", d.Name, err)}
+			return
+		}
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		done <- result{conn, err}
+	}()
+	r := <-done
+	return r.conn, r.err
+}
+
+// removeLink removes a link of this machine if it is there.
+func removeLink(name string) error {
+	if _, err := net.InterfaceByName(name); err != nil {
+		return nil
+	}
+	// The namespace at the other end may be going, and the link with it.
+	if err := run(exec.Command("ip", "link", "del", name)); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
+		return err
+	}
+	return nil
+}
+
+// run is a command's run with its complaint in the error.
+func run(cmd *exec.Cmd) error {
+	var stderr tail
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(stderr.String())))
+	}
+	return nil
+}
