@@ -178,7 +178,8 @@ func TestStatusAndBinding(t *testing.T) {
 		o.(*corev1.Pod).Spec.NodeName = "n1"
 		return nil
 	})).(*corev1.Pod)
-	if got := ListBy[corev1.Pod](f.durable, "node", "n1"); len(got) != 1 || p.Spec.NodeName != "n1" {
+	unbound := ListBy[corev1.Pod](f.durable, "node", "")
+	if got := ListBy[corev1.Pod](f.durable, "node", "n1"); len(got) != 1 || len(unbound) != 0 || p.Spec.NodeName != "n1" {
 		t.Errorf("the binding is not in the index: %v", got)
 	}
 	status := p.DeepCopy()

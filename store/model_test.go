@@ -225,6 +225,33 @@ func TestBoundedHistory(t *testing.T) {
 	})
 }
 
+func TestLongBacklogComesInBatches(t *testing.T) {
+	s := New(Config{})
+	w, err := s.Watch("as", "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const total = 2*maxBatch + 10
+	for i := range uint64(total) {
+		_ = s.Apply(i+1, Txn{Ops: []Op{{Key: Key{"as", "x", "a"}, Value: []byte("v"), Expect: Any}}})
+	}
+	for next := uint64(1); next <= total; {
+		events, err := w.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			if e.Item.Revision != next {
+				t.Fatalf("revision %d came, want %d", e.Item.Revision, next)
+			}
+			next++
+		}
+		if progress := w.Progress(); progress != next-1 {
+			t.Fatalf("progress %d after revision %d", progress, next-1)
+		}
+	}
+}
+
 func TestNextWakesAndEnds(t *testing.T) {
 	s := New(Config{})
 	ctx := t.Context()
