@@ -1,0 +1,186 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// ServersKey is the key of the desired state that lists the servers, one host:port a line.
+const ServersKey = "servers"
+
+// LinkConfig configures a Link. Name, Device, Carriers and Logger are required.
+type LinkConfig struct {
+	Name     string
+	Device   Device
+	Carriers []Carrier // the first that connects is used
+	Logger   *slog.Logger
+	// Heartbeat is how often a link that is silent says that it is alive. Default: 10s.
+	Heartbeat time.Duration
+	// Epoch numbers this start of the device; it must be greater than at the start before. Default: the clock. When the
+	// control plane knows a greater one, the link takes the next.
+	Epoch uint64
+	// Connect bounds one attempt to connect. Default: 15s.
+	Connect time.Duration
+	// MinDelay and MaxDelay bound the pause between attempts. Defaults: 100ms, 30s.
+	MinDelay, MaxDelay time.Duration
+	// Retry is when an unacknowledged message is sent again. Default: 30s.
+	Retry time.Duration
+}
+
+// serverSetter is a carrier that can be told at run time where the servers are.
+type serverSetter interface{ SetServers(servers []string) }
+
+// Link is the device's end of the mailbox. It finds the server that leads, and comes back by itself whatever happens.
+type Link struct {
+	cfg     LinkConfig
+	up      atomic.Bool
+	wake    chan struct{} // holds one
+	tunnels sync.WaitGroup
+	slots   chan struct{} // one for each tunnel that is served
+
+	mu  sync.Mutex
+	out outbox
+}
+
+// NewLink returns a link; Run makes it work.
+func NewLink(cfg LinkConfig) *Link {
+	orDefault(&cfg.Heartbeat, 10*time.Second)
+	orDefault(&cfg.Connect, 15*time.Second)
+	orDefault(&cfg.MinDelay, 100*time.Millisecond)
+	orDefault(&cfg.MaxDelay, 30*time.Second)
+	orDefault(&cfg.Retry, 30*time.Second)
+	if cfg.Epoch == 0 {
+		cfg.Epoch = uint64(max(time.Now().UnixNano(), 1))
+	}
+	return &Link{
+		cfg:   cfg,
+		wake:  make(chan struct{}, 1),
+		slots: make(chan struct{}, maxTunnels),
+		out:   newOutbox(cfg.Epoch, false),
+	}
+}
+
+// Connected tells whether a server that leads has answered on the present link.
+func (l *Link) Connected() bool { return l.up.Load() }
+
+// Report queues changes of the device's status, coalesced by key. While there is no link they wait, bounded: the whole
+// status goes first when the link comes back.
+func (l *Link) Report(items ...Item) {
+	l.mu.Lock()
+	for _, item := range items {
+		l.out.put(item)
+	}
+	l.mu.Unlock()
+	l.poke()
+}
+
+// Run keeps the link up until ctx ends.
+func (l *Link) Run(ctx context.Context) error {
+	defer l.tunnels.Wait()
+	for failures := 0; ; failures++ {
+		began := time.Now()
+		err := l.once(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > 5*time.Second && !errors.Is(err, errConnect) {
+			failures = 0
+		}
+		pause := l.pause(failures)
+		l.cfg.Logger.Log(ctx, level(failures), "no link to the control plane", "reason", err, "retry", pause.Round(time.Millisecond))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// once connects and runs one link until it is over.
+func (l *Link) once(ctx context.Context) error {
+	carrier, conn, err := l.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &deviceSession{link: l, conn: conn, heard: make(chan struct{}, 1), in: inbox{limit: maxDesired}}
+	if err := s.greet(carrier); err != nil {
+		return err
+	}
+	l.up.Store(true)
+	defer l.up.Store(false)
+	group, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, func() { conn.Close() })
+	group.Go(func() error { return s.receive(ctx) })
+	group.Go(func() error { return s.transmit(ctx) })
+	return group.Wait()
+}
+
+var errConnect = errors.New("cannot connect")
+
+func (l *Link) connect(ctx context.Context) (Carrier, Conn, error) {
+	all := []error{errConnect}
+	for _, carrier := range l.cfg.Carriers {
+		attempt, cancel := context.WithTimeout(ctx, l.cfg.Connect)
+		conn, err := carrier.Connect(attempt)
+		cancel()
+		if err == nil {
+			return carrier, conn, nil
+		}
+		all = append(all, err)
+	}
+	return nil, nil, errors.Join(all...)
+}
+
+// pause is how long to wait after some failures in a row: the first retry is at once but for a jitter that keeps a
+// thousand devices from coming back in the same instant.
+func (l *Link) pause(failures int) time.Duration {
+	limit := min(l.cfg.MaxDelay, l.cfg.MinDelay<<min(failures, 16))
+	return limit/4 + rand.N(limit*3/4+1)
+}
+
+// poke wakes the transmitter.
+func (l *Link) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// learnServers tells the carriers of a new list of servers.
+func (l *Link) learnServers(items []Item) {
+	for _, item := range items {
+		if item.Key != ServersKey || item.Deleted {
+			continue
+		}
+		for _, carrier := range l.cfg.Carriers {
+			if setter, ok := carrier.(serverSetter); ok {
+				setter.SetServers(strings.Fields(string(item.Value)))
+			}
+		}
+	}
+}
+
+func orDefault(value *time.Duration, standard time.Duration) {
+	if *value == 0 {
+		*value = standard
+	}
+}
+
+// level keeps a long outage from filling the log: the first failures tell, the later ones only on request.
+func level(failures int) slog.Level {
+	if failures < 3 {
+		return slog.LevelInfo
+	}
+	return slog.LevelDebug
+}
