@@ -1,0 +1,126 @@
+# make help lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath -tags=grpcnotrace -buildvcs=false
+# Built with what go.mod names and with what is on this machine: no toolchain of another version is fetched.
+export GOTOOLCHAIN := local
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+KUBE_VERSION := v1.37.2
+KUBE_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION) -X k8s.io/component-base/version.gitMajor=1 \
+	-X k8s.io/component-base/version.gitMinor=37 -X k8s.io/component-base/version.gitTreeState=clean
+# The promise is 45 MB.
+SIZE_LIMIT := 45000000
+FUZZTIME ?= 20s
+BENCHTIME ?= 1s
+BENCH ?= .
+# Everything but the end-to-end tests, which want the machine for themselves.
+PACKAGES = $$(go list ./... | grep -v '/test/e2e$$')
+
+RUNTIME_DEPS := containerd=containerd runc=runc /usr/lib/cni/bridge=containernetworking-plugins ip=iproute2 nft=nftables \
+	catatonit=catatonit busybox=busybox-static
+ARM_DEPS := qemu-aarch64-static=qemu-user-static
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## ---- build
+
+.PHONY: build
+build: ## build bin/shoal, one static binary
+	@go build -ldflags "$(LDFLAGS)" -o bin/shoal ./cmd/shoal
+
+.PHONY: kubectl
+kubectl: ## build bin/kubectl from its Go module
+	@cd tools && go build -ldflags "$(KUBE_LDFLAGS)" -o ../bin/kubectl ./kubectl
+
+.PHONY: images
+images: ## build the demonstration images into .build/images
+	@go run ./test/images/cmd/buildimages .build/images
+
+.PHONY: build-arm
+build-arm: ## build for linux/arm64 and linux/arm (v7, v6), and start each under qemu-user
+	GOARCH=arm64 go build -ldflags "$(LDFLAGS)" -o bin/shoal-linux-arm64 ./cmd/shoal
+	GOARCH=arm GOARM=7 go build -ldflags "$(LDFLAGS)" -o bin/shoal-linux-armv7 ./cmd/shoal
+	GOARCH=arm GOARM=6 go build -ldflags "$(LDFLAGS)" -o bin/shoal-linux-armv6 ./cmd/shoal
+	@tools/deps.sh $(ARM_DEPS)
+	SHOAL_ARM=1 go test -count=1 -run TestARM ./test/e2e
+
+.PHONY: release
+release: build build-arm ## archives of all architectures with units and examples in .build/release
+	@tools/release.sh "$(VERSION)"
+
+.PHONY: generate
+generate: ## regenerate generated code (needs protoc)
+	@tools/deps.sh protoc=protobuf-compiler
+	go generate ./...
+
+## ---- run
+
+.PHONY: deps
+deps: ## install what is missing from Debian's packages (as root); starts no service
+	@tools/deps.sh $(RUNTIME_DEPS)
+
+.PHONY: demo
+demo: deps build kubectl images ## a cluster of five devices on this machine, an app, faults; about a minute (as root)
+	@go build -o bin/demo ./test/demo
+	@bin/demo
+
+.PHONY: dev
+dev: deps build kubectl images ## the same cluster, left running until Ctrl-C (as root)
+	@bin/shoal dev --servers 3 --agents 2 --images .build/images
+
+## ---- check
+
+.PHONY: test
+test: deps build kubectl images ## all tests: unit, in-process cluster, end to end on real containerd (as root)
+	go test $(PACKAGES)
+	$(MAKE) --no-print-directory e2e
+
+.PHONY: test-short
+test-short: ## unit and in-process tests only: no root, no containerd
+	go test -short $(PACKAGES)
+
+.PHONY: e2e
+e2e: deps build kubectl images ## end-to-end tests with real kubectl and containerd (as root)
+	go test -count=1 -timeout 20m -v ./test/e2e
+
+.PHONY: race
+race: ## unit and in-process tests under the race detector
+	@tools/deps.sh gcc=gcc /usr/include/stdlib.h=libc6-dev
+	CGO_ENABLED=1 go test -race -short -timeout 20m $(PACKAGES)
+
+.PHONY: lint
+lint: bin/tools/golangci-lint ## vet, style and import rules
+	bin/tools/golangci-lint run ./...
+
+.PHONY: fmt
+fmt: bin/tools/golangci-lint ## format all code
+	bin/tools/golangci-lint fmt ./...
+
+bin/tools/golangci-lint: tools/lint/go.mod
+	cd tools/lint && nice -n 15 go build -o ../../bin/tools/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: bench
+bench: ## all benchmarks, in Go's own format (BENCH=regexp BENCHTIME=1s)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz test for FUZZTIME
+	@tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: size
+size: build ## the binary's size against its limit
+	@size=$$(stat -c %s bin/shoal); echo "bin/shoal: $$size bytes (limit $(SIZE_LIMIT))"; [ $$size -le $(SIZE_LIMIT) ]
+
+.PHONY: docs
+docs: ## check that the links in the documentation lead somewhere
+	@tools/doclinks.sh
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin .build
