@@ -29,7 +29,7 @@ type Config struct {
 }
 
 // disabled are plugins that no shoal device needs: other snapshotters, image decryption, metrics of cgroups (the agent reads
-// what it needs), the restart manager (the agent restarts), the runtime of containerd 1.0.
+// what it needs), the restart manager (the agent restarts). The runtime of containerd 1.0 must stay: 1.6 starts no tasks without.
 var disabled = []string{
 	"io.containerd.snapshotter.v1.aufs",
 	"io.containerd.snapshotter.v1.btrfs",
@@ -39,7 +39,6 @@ var disabled = []string{
 	"io.containerd.internal.v1.tracing",
 	"io.containerd.tracing.processor.v1.otlp",
 	"io.containerd.monitor.v1.cgroups",
-	"io.containerd.runtime.v1.linux",
 }
 
 // TOML is the file.
