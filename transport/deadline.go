@@ -15,7 +15,9 @@ type deadline struct {
 	round int // a timer of an earlier round that fires late changes nothing
 }
 
-func newDeadline(expire func()) *deadline { return &deadline{expire: expire, done: make(chan struct{})} }
+func newDeadline(expire func()) *deadline {
+	return &deadline{expire: expire, done: make(chan struct{})}
+}
 
 // set moves the deadline; the zero time takes it away.
 func (d *deadline) set(at time.Time) {

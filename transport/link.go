@@ -74,6 +74,7 @@ func (l *Link) Connected() bool { return l.up.Load() }
 // Report queues changes of the device's status, coalesced by key. While there is no link they wait, bounded: the whole
 // status goes first when the link comes back.
 func (l *Link) Report(items ...Item) {
+	items = sendable(items, l.cfg.Logger)
 	l.mu.Lock()
 	for _, item := range items {
 		l.out.put(item)

@@ -2,6 +2,8 @@ package transport
 
 import (
 	"hash/maphash"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/shoal-edge/shoal/transport/linkpb"
@@ -12,6 +14,9 @@ const (
 	MaxMessage = 8 << 20
 	// batchBytes is about how much one message carries; a larger item goes alone.
 	batchBytes = 1 << 20
+
+	// maxItem is the largest item that is sent at all: it must fit into a message of its own.
+	maxItem = 6 << 20
 
 	maxPendingBytes = 8 << 20
 	maxPendingKeys  = 4096
@@ -55,7 +60,7 @@ func newOutbox(epoch uint64, track bool) outbox {
 
 // put queues a change; when the queue overflows the peer gets the whole state instead.
 func (o *outbox) put(item Item) {
-	if item.Key != "" && o.pending.put(item) {
+	if o.pending.put(item) {
 		o.whole = true
 	}
 }
@@ -204,6 +209,25 @@ func (o *outbox) note(items []Item) {
 }
 
 func (o *outbox) hash(value []byte) uint64 { return maphash.Bytes(o.seed, value) | 1 }
+
+// sendable drops items that no message can carry: one bad object must not keep a device's link from ever coming up.
+func sendable(items []Item, logger *slog.Logger) []Item {
+	for i, item := range items {
+		if weight(item) <= maxItem && item.Key != "" {
+			continue
+		}
+		kept := slices.Clone(items[:i])
+		for _, item := range items[i:] {
+			if weight(item) <= maxItem && item.Key != "" {
+				kept = append(kept, item)
+			} else {
+				logger.Error("cannot send an item", "key", item.Key, "bytes", len(item.Value), "limit", maxItem)
+			}
+		}
+		return kept
+	}
+	return items
+}
 
 // fit is how many of the items go into one message.
 func fit(items []Item) int {

@@ -14,7 +14,7 @@ func (b *mailbox) send(items []Item) {
 	if !b.live {
 		return // what it lacks is found when the owner is asked for the whole state
 	}
-	for _, item := range items {
+	for _, item := range sendable(items, b.hub.cfg.Logger) {
 		b.out.put(item)
 	}
 	b.wake(b.link)
@@ -118,7 +118,7 @@ func (b *mailbox) sync(link *hubLink) error {
 	b.out.pending.clear()
 	b.live = true
 	b.mu.Unlock()
-	items := b.hub.cfg.Owner.Connected(b.device)
+	items := sendable(b.hub.cfg.Owner.Connected(b.device), b.hub.cfg.Logger)
 
 	b.mu.Lock()
 	if link.tracked {

@@ -86,7 +86,7 @@ func (s *deviceSession) whole(now time.Time) []*linkpb.Envelope {
 	waiting := l.out.pending
 	l.out.pending = queue{maxKeys: waiting.maxKeys, maxBytes: waiting.maxBytes}
 	l.mu.Unlock()
-	items := l.cfg.Device.Status()
+	items := sendable(l.cfg.Device.Status(), l.cfg.Logger)
 	l.mu.Lock()
 	listed := make(map[string]bool, len(items))
 	for _, item := range items {
