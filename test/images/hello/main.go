@@ -36,7 +36,15 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	serial := flags.String("serial", "", "path of a serial device, whose last line the page shows")
 	greet := flags.Bool("version", false, "print the version and exit")
 	echo := flags.Bool("echo", false, "copy standard input to standard output and exit")
+	show := flags.String("show", "", "print a file and exit: the image has no cat")
 	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *show != "" {
+		data, err := os.ReadFile(*show)
+		if err == nil {
+			_, err = stdout.Write(data)
+		}
 		return err
 	}
 	if *echo {
