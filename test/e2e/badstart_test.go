@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,11 @@ func badStart(t *testing.T, env *scenario.Env) {
 		t.Fatal(err)
 	}
 	token := createToken(t, env, "agent")
-	join := func(token string) string { return fmt.Sprintf("join: {servers: ['%s:6443'], token: '%s'}\n", first.Address, token) }
+	expired := createToken(t, env, "agent", "--ttl", "1s")
+	time.Sleep(1200 * time.Millisecond) // the token's whole life
+	join := func(token string) string {
+		return fmt.Sprintf("join: {servers: ['%s:6443'], token: '%s'}\n", first.Address, token)
+	}
 	for _, tc := range []struct {
 		name, role, file string
 		prepare          func(dir string) error
@@ -37,10 +42,11 @@ func badStart(t *testing.T, env *scenario.Env) {
 		{name: "no such token", role: "agent", file: join("not-a-token"), want: []string{"join token is malformed"}},
 		{name: "forged token", role: "agent", file: join(forge(token, 2)), want: []string{"join token is not known"}},
 		{name: "token of another cluster", role: "agent", file: join(forge(token, 0)), want: []string{"belongs to another cluster"}},
+		{name: "expired token", role: "agent", file: join(expired), want: []string{"join token has expired"}},
 		{name: "agent's token for a server", role: "server", file: join(token), want: []string{"join token is for another role"}},
 		{name: "missing containerd", role: "agent", file: join(token) + "agent: {containerd: /run/nothing.sock, listen: '127.0.0.1:0'}\n", want: []string{"/run/nothing.sock"}},
 		{name: "busy port", role: "server", file: fmt.Sprintf("server: {listen: '%s:22222'}\n", on.Address), want: []string{"22222", "in use"}},
-		{name: "corrupt data folder", role: "server", file: "server: {listen: '127.0.0.1:22223'}\n", prepare: corrupt, want: []string{"data"}},
+		{name: "corrupt data folder", role: "server", file: "server: {listen: '127.0.0.1:22223'}\n", prepare: func(dir string) error { return corrupt(first.Data, dir) }, want: []string{filepath.Join(scratch, "corrupt-data-folder", "data")}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := filepath.Join(scratch, strings.ReplaceAll(tc.name, " ", "-"))
@@ -107,14 +113,23 @@ func occupy(t *testing.T, cmd *exec.Cmd) (stop func()) {
 	}
 }
 
-// corrupt overwrites what a first start would have made.
-func corrupt(dir string) error {
-	return filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+// corrupt copies a server's data folder and overwrites the databases in it.
+func corrupt(from, to string) error {
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	spoiled := 0
+	err := filepath.WalkDir(to, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".db" {
 			return err
 		}
-		return os.WriteFile(path, []byte("this is not a database"), 0o600)
+		spoiled++
+		return os.WriteFile(path, bytes.Repeat([]byte("this is not a database"), 1000), 0o600)
 	})
+	if err == nil && spoiled == 0 {
+		return fmt.Errorf("no database in %s", from)
+	}
+	return err
 }
 
 // forge changes a character of a token's CA hash (0) or secret (2).
@@ -130,9 +145,10 @@ func forge(token string, part int) string {
 	return strings.Join(fields, ".")
 }
 
-func createToken(t *testing.T, env *scenario.Env, role string) string {
+func createToken(t *testing.T, env *scenario.Env, role string, more ...string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), filepath.Join(env.Bin, "shoal"), "token", "create", "--role", role, "--kubeconfig", env.Lab.Kubeconfig()).Output()
+	args := append([]string{"token", "create", "--role", role, "--kubeconfig", env.Lab.Kubeconfig()}, more...)
+	out, err := exec.CommandContext(t.Context(), filepath.Join(env.Bin, "shoal"), args...).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
