@@ -1,0 +1,232 @@
+package apiserver
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/munnerz/goautoneg"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/apiserver/reviews"
+)
+
+// resource is one entry of discovery: a resource, a subresource or a review.
+type resource struct {
+	gv                   schema.GroupVersion
+	name, singular, kind string
+	of                   schema.GroupVersion // the kind's own group and version
+	namespaced           bool
+	verbs, short, groups []string
+}
+
+// catalogue is what is served, in the order that it is told.
+var catalogue = sync.OnceValue(func() []resource {
+	var all []resource
+	for _, k := range api.Kinds() {
+		gv := k.GVK.GroupVersion()
+		all = append(all, resource{
+			gv: gv, name: k.Resource, singular: k.Singular, kind: k.GVK.Kind, of: gv, namespaced: k.Namespaced,
+			verbs: k.Verbs, short: k.ShortNames, groups: k.Categories,
+		})
+		for _, sub := range slices.Sorted(slices.Values(k.Subresources)) {
+			all = append(all, subresource(k, sub))
+		}
+	}
+	for _, r := range reviews.Resources() {
+		all = append(all, resource{
+			gv: r.GroupVersion(), name: r.Resource, singular: strings.TrimSuffix(r.Resource, "s"), kind: reviews.Kind(r).Kind,
+			of: r.GroupVersion(), verbs: []string{"create"},
+		})
+	}
+	slices.SortStableFunc(all, func(a, b resource) int { return strings.Compare(a.gv.String(), b.gv.String()) })
+	return all
+})
+
+func subresource(k *api.Kind, sub string) resource {
+	gv := k.GVK.GroupVersion()
+	r := resource{gv: gv, name: k.Resource + "/" + sub, kind: k.GVK.Kind, of: gv, namespaced: k.Namespaced, verbs: []string{"get", "patch", "update"}}
+	switch sub {
+	case "scale":
+		r.kind, r.of = "Scale", scaleGVK().GroupVersion()
+	case "binding":
+		r.kind, r.verbs = "Binding", []string{"create"}
+	case "eviction":
+		r.kind, r.of, r.verbs = "Eviction", schema.GroupVersion{Group: "policy", Version: "v1"}, []string{"create"}
+	case "finalize":
+		r.verbs = []string{"update"}
+	case "log":
+		r.verbs = []string{"get"}
+	case "exec":
+		r.kind, r.verbs = "PodExecOptions", []string{"create", "get"}
+	case "attach":
+		r.kind, r.verbs = "PodAttachOptions", []string{"create", "get"}
+	case "portforward":
+		r.kind, r.verbs = "PodPortForwardOptions", []string{"create", "get"}
+	}
+	return r
+}
+
+// groupVersions are the served ones, the core group left out.
+func groupVersions() []schema.GroupVersion {
+	var all []schema.GroupVersion
+	for _, r := range catalogue() {
+		if r.gv.Group != "" && !slices.Contains(all, r.gv) {
+			all = append(all, r.gv)
+		}
+	}
+	return all
+}
+
+func (s *Server) serveDiscovery(w http.ResponseWriter, req *request) error {
+	path := strings.TrimSuffix(req.URL.Path, "/")
+	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	var answer runtime.Object
+	switch {
+	case path == "":
+		return s.writePlain(w, req, metav1.RootPaths{Paths: rootPaths()})
+	case (path == "/api" || path == "/apis") && wantsAggregated(req.Request):
+		return s.serveAggregated(w, req, path == "/api")
+	case path == "/api":
+		answer = &metav1.APIVersions{
+			TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: []string{"v1"},
+			ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: req.Host}},
+		}
+	case path == "/apis":
+		list := &metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
+		for _, gv := range groupVersions() {
+			list.Groups = append(list.Groups, groupOf(gv))
+		}
+		answer = list
+	case parts[0] == "apis" && len(parts) == 2:
+		for _, gv := range groupVersions() {
+			if gv.Group == parts[1] {
+				group := groupOf(gv)
+				group.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
+				answer = &group
+			}
+		}
+	case parts[0] == "api" && len(parts) == 2:
+		answer = resourceList(schema.GroupVersion{Version: parts[1]})
+	case parts[0] == "apis" && len(parts) == 3:
+		answer = resourceList(schema.GroupVersion{Group: parts[1], Version: parts[2]})
+	}
+	if answer == nil || answer == (*metav1.APIResourceList)(nil) {
+		return errNotFound()
+	}
+	out, err := negotiate(req.Request)
+	if err != nil {
+		return err
+	}
+	return s.writeObject(w, req, http.StatusOK, out, answer)
+}
+
+func rootPaths() []string {
+	paths := []string{"/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"}
+	for _, gv := range groupVersions() {
+		paths = append(paths, "/apis/"+gv.Group, "/apis/"+gv.String())
+	}
+	return slices.Sorted(slices.Values(paths))
+}
+
+func groupOf(gv schema.GroupVersion) metav1.APIGroup {
+	version := metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
+	return metav1.APIGroup{Name: gv.Group, Versions: []metav1.GroupVersionForDiscovery{version}, PreferredVersion: version}
+}
+
+// resourceList is nil when the group and version are not served.
+func resourceList(gv schema.GroupVersion) *metav1.APIResourceList {
+	list := &metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.String()}
+	for _, r := range catalogue() {
+		if r.gv != gv {
+			continue
+		}
+		entry := metav1.APIResource{
+			Name: r.name, SingularName: r.singular, Namespaced: r.namespaced, Kind: r.kind, Verbs: r.verbs,
+			ShortNames: r.short, Categories: r.groups,
+		}
+		if r.of != gv {
+			entry.Group, entry.Version = r.of.Group, r.of.Version
+		}
+		list.APIResources = append(list.APIResources, entry)
+	}
+	if len(list.APIResources) == 0 {
+		return nil
+	}
+	return list
+}
+
+// wantsAggregated reports whether a client prefers all of discovery in one answer.
+func wantsAggregated(r *http.Request) bool {
+	for _, clause := range goautoneg.ParseAccept(strings.Join(r.Header.Values("Accept"), ",")) {
+		if clause.Type+"/"+clause.SubType != mediaJSON {
+			continue
+		}
+		p := clause.Params
+		return p["g"] == "apidiscovery.k8s.io" && p["v"] == "v2" && p["as"] == "APIGroupDiscoveryList"
+	}
+	return false
+}
+
+func (s *Server) serveAggregated(w http.ResponseWriter, req *request, core bool) error {
+	data, err := json.Marshal(aggregated(core))
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(data)
+	etag := `"` + strings.ToUpper(hex.EncodeToString(sum[:])) + `"`
+	w.Header().Set("Etag", etag)
+	w.Header().Set("Vary", "Accept")
+	if req.Header.Get("If-None-Match") == etag {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	s.begin(w, req, http.StatusOK, mediaJSON+";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+	_, _ = w.Write(append(data, '\n')) // the client has gone: there is nobody to tell
+	return nil
+}
+
+// aggregated is discovery in one piece: of the core group, or of all the others.
+func aggregated(core bool) *apidiscoveryv2.APIGroupDiscoveryList {
+	list := &apidiscoveryv2.APIGroupDiscoveryList{
+		TypeMeta: metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/v2"},
+	}
+	for _, r := range catalogue() {
+		if core != (r.gv.Group == "") {
+			continue
+		}
+		if n := len(list.Items); n == 0 || list.Items[n-1].Name != r.gv.Group {
+			list.Items = append(list.Items, apidiscoveryv2.APIGroupDiscovery{
+				ObjectMeta: metav1.ObjectMeta{Name: r.gv.Group},
+				Versions:   []apidiscoveryv2.APIVersionDiscovery{{Version: r.gv.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent}},
+			})
+		}
+		version := &list.Items[len(list.Items)-1].Versions[0]
+		kind := &metav1.GroupVersionKind{Group: r.of.Group, Version: r.of.Version, Kind: r.kind}
+		if _, sub, isSub := strings.Cut(r.name, "/"); isSub {
+			parent := &version.Resources[len(version.Resources)-1]
+			parent.Subresources = append(parent.Subresources, apidiscoveryv2.APISubresourceDiscovery{
+				Subresource: sub, ResponseKind: kind, Verbs: r.verbs,
+			})
+			continue
+		}
+		scope := apidiscoveryv2.ScopeCluster
+		if r.namespaced {
+			scope = apidiscoveryv2.ScopeNamespace
+		}
+		version.Resources = append(version.Resources, apidiscoveryv2.APIResourceDiscovery{
+			Resource: r.name, ResponseKind: kind, Scope: scope, SingularResource: r.singular, Verbs: r.verbs,
+			ShortNames: r.short, Categories: r.groups,
+		})
+	}
+	return list
+}

@@ -1,0 +1,203 @@
+package apiserver
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	kjson "k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"sigs.k8s.io/yaml"
+
+	"github.com/shoal-edge/shoal/api"
+)
+
+// formats are the serializers of the media types.
+type formats struct {
+	json, yaml, jsonStrict, yamlStrict runtime.Serializer
+	protobuf                           *protobuf.Serializer
+}
+
+func newFormats() *formats {
+	scheme := api.Scheme()
+	text := func(yaml, strict bool) runtime.Serializer {
+		return kjson.NewSerializerWithOptions(kjson.DefaultMetaFactory, scheme, scheme, kjson.SerializerOptions{Yaml: yaml, Strict: strict})
+	}
+	return &formats{
+		json: text(false, false), yaml: text(true, false), jsonStrict: text(false, true), yamlStrict: text(true, true),
+		protobuf: protobuf.NewSerializer(scheme, scheme),
+	}
+}
+
+// decoder finds the serializer for a request's Content-Type.
+func (f *formats) decoder(contentType string, strict bool) (runtime.Decoder, error) {
+	media := mediaJSON
+	if contentType != "" {
+		parsed, _, err := mime.ParseMediaType(contentType)
+		if err != nil {
+			return nil, errUnsupported(mediaJSON, mediaYAML, mediaProtobuf)
+		}
+		media = parsed
+	}
+	switch media {
+	case mediaJSON, "text/json":
+		if strict {
+			return f.jsonStrict, nil
+		}
+		return f.json, nil
+	case mediaYAML, "application/x-yaml", "text/yaml":
+		if strict {
+			return f.yamlStrict, nil
+		}
+		return f.yaml, nil
+	case mediaProtobuf:
+		return f.protobuf, nil
+	}
+	return nil, errUnsupported(mediaJSON, mediaYAML, mediaProtobuf)
+}
+
+// decode reads the request's body into an object of the expected kind. Fields that are unknown or given twice are ignored,
+// warned of (the default) or refused, as the parameter fieldValidation says.
+func (s *Server) decode(req *request, want schema.GroupVersionKind, into runtime.Object) error {
+	directive := req.query.Get("fieldValidation")
+	decoder, err := s.formats.decoder(req.Header.Get("Content-Type"), directive != metav1.FieldValidationIgnore)
+	if err != nil {
+		return err
+	}
+	obj, got, err := decoder.Decode(req.body, &want, into)
+	if err == nil && obj != into {
+		err = fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, want.Version, want.Kind)
+	}
+	strict, isStrict := runtime.AsStrictDecodingError(err)
+	switch {
+	case err == nil:
+	case isStrict && obj == into && directive != metav1.FieldValidationStrict:
+		req.warn(strictWarnings(strict.Errors())...)
+	case got != nil && got.Kind != "":
+		return errBadRequest("%s in version %q cannot be handled as a %s: %v", got.Kind, got.Version, want.Kind, err)
+	default:
+		return errBadRequest("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, err, summary(req.body))
+	}
+	if got.GroupVersion() != want.GroupVersion() {
+		return errBadRequest("the API version in the data (%s) does not match the expected API version (%s)",
+			got.GroupVersion(), want.GroupVersion())
+	}
+	return nil
+}
+
+// summary is the beginning of a body that nobody understands.
+func summary(data []byte) string {
+	const longest = 30
+	short, more := data, ""
+	if len(data) > longest {
+		short, more = data[:longest], " ..."
+	}
+	switch {
+	case len(data) == 0:
+		return "<empty>"
+	case data[0] == '{':
+		return string(short) + more
+	default:
+		return hex.EncodeToString(short) + more
+	}
+}
+
+// strictWarnings are the texts of strict decoding errors, one by one: YAML's come several in one.
+func strictWarnings(errs []error) []string {
+	var texts []string
+	for _, err := range errs {
+		text := err.Error()
+		for _, prefix := range []string{"yaml: unmarshal errors:\n", "error converting YAML to JSON: yaml: unmarshal errors:\n"} {
+			text = strings.TrimPrefix(text, prefix)
+		}
+		for _, line := range strings.Split(text, "\n") {
+			texts = append(texts, strings.TrimSpace(line))
+		}
+	}
+	return texts
+}
+
+// encode makes the bytes of one object, which must know its group, version and kind.
+func (s *Server) encode(out output, obj runtime.Object) ([]byte, error) {
+	switch out.media {
+	case mediaProtobuf:
+		var buf bytes.Buffer
+		if err := s.formats.protobuf.Encode(obj, &buf); err != nil {
+			return nil, fmt.Errorf("apiserver: encode %T: %w", obj, err)
+		}
+		return buf.Bytes(), nil
+	case mediaYAML:
+		data, err := yaml.Marshal(obj)
+		if err != nil {
+			return nil, fmt.Errorf("apiserver: encode %T: %w", obj, err)
+		}
+		return data, nil
+	default:
+		return encodeJSON(obj, out.pretty)
+	}
+}
+
+func encodeJSON(v any, pretty bool) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err == nil && pretty {
+		data, err = json.MarshalIndent(json.RawMessage(data), "", "  ")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("apiserver: encode %T: %w", v, err)
+	}
+	return append(data, '\n'), nil
+}
+
+// writeObject answers with one object.
+func (s *Server) writeObject(w http.ResponseWriter, req *request, code int, out output, obj runtime.Object) error {
+	data, err := s.encode(out, obj)
+	if err != nil {
+		var no protobufError
+		if errors.As(err, &no) {
+			return errNotAcceptable()
+		}
+		return err
+	}
+	s.begin(w, req, code, out.contentType(false))
+	_, _ = w.Write(data) // the client has gone: there is nobody to tell
+	return nil
+}
+
+// protobufError is what the Protobuf serializer returns for a type without a Protobuf form.
+type protobufError interface {
+	error
+	Status() metav1.Status
+}
+
+// begin writes the header of an answer, with the warnings collected so far.
+func (s *Server) begin(w http.ResponseWriter, req *request, code int, contentType string) {
+	for _, text := range req.warnings {
+		if header, err := utilnet.NewWarningHeader(http.StatusOK+99, "-", text); err == nil {
+			w.Header().Add("Warning", header)
+		}
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-cache, private")
+	w.WriteHeader(code)
+}
+
+// writePlain answers with a Go value as indented JSON, whatever is accepted: for what is no API object.
+func (s *Server) writePlain(w http.ResponseWriter, req *request, v any) error {
+	data, err := encodeJSON(v, true)
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	s.begin(w, req, http.StatusOK, mediaJSON)
+	_, _ = w.Write(data)
+	return nil
+}

@@ -1,0 +1,201 @@
+package apiserver
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/shoal-edge/shoal/store"
+)
+
+// page is one part of a list.
+type page struct {
+	items     []store.Item
+	revision  uint64
+	next      string
+	remaining *int64
+}
+
+// continuation is where a list goes on: after an object, in the state of a revision.
+type continuation struct {
+	Version  string `json:"v"`
+	Revision uint64 `json:"rv"`
+	After    string `json:"start"`
+}
+
+func (s *Server) serveList(w http.ResponseWriter, req *request) error {
+	out, err := negotiate(req.Request)
+	if err != nil {
+		return err
+	}
+	sel, err := newSelector(req)
+	if err != nil {
+		return err
+	}
+	opts, err := listOptions(req)
+	if err != nil {
+		return err
+	}
+	p, err := s.page(req, opts, sel)
+	if err != nil {
+		return err
+	}
+	return s.writeList(w, req, out, p)
+}
+
+func listOptions(req *request) (*metav1.ListOptions, error) {
+	opts := &metav1.ListOptions{}
+	if err := metav1.Convert_url_Values_To_v1_ListOptions(&req.query, opts, nil); err != nil {
+		return nil, errBadRequest("%v", err)
+	}
+	if errs := validateListOptions(opts); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "", errs)
+	}
+	return opts, nil
+}
+
+func validateListOptions(o *metav1.ListOptions) field.ErrorList {
+	var errs field.ErrorList
+	match := field.NewPath("resourceVersionMatch")
+	initial := field.NewPath("sendInitialEvents")
+	switch {
+	case o.SendInitialEvents != nil && !o.Watch:
+		errs = append(errs, field.Forbidden(initial, "sendInitialEvents is forbidden for list"))
+	case o.SendInitialEvents != nil && o.ResourceVersionMatch != metav1.ResourceVersionMatchNotOlderThan:
+		errs = append(errs, field.Forbidden(match, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+	case o.SendInitialEvents != nil && *o.SendInitialEvents && !o.AllowWatchBookmarks:
+		errs = append(errs, field.Forbidden(initial, "sendInitialEvents requires setting allowWatchBookmarks to true"))
+	case o.Watch && o.SendInitialEvents == nil && o.ResourceVersionMatch != "":
+		errs = append(errs, field.Forbidden(match, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+	case o.Watch || o.ResourceVersionMatch == "":
+	case o.ResourceVersion == "":
+		errs = append(errs, field.Forbidden(match, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+	case o.Continue != "":
+		errs = append(errs, field.Forbidden(match, "resourceVersionMatch is forbidden when continue is provided"))
+	case o.ResourceVersionMatch == metav1.ResourceVersionMatchExact && o.ResourceVersion == "0":
+		errs = append(errs, field.Forbidden(match, `resourceVersionMatch "exact" is forbidden for resourceVersion "0"`))
+	case o.ResourceVersionMatch != metav1.ResourceVersionMatchExact && o.ResourceVersionMatch != metav1.ResourceVersionMatchNotOlderThan:
+		errs = append(errs, field.NotSupported(match, o.ResourceVersionMatch, []string{"Exact", "NotOlderThan", ""}))
+	}
+	return errs
+}
+
+// page finds the objects of a list request.
+func (s *Server) page(req *request, opts *metav1.ListOptions, sel *selector) (*page, error) {
+	from, err := s.cfg.Client.ReaderFor(req.kind, req.namespace)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Continue != "" {
+		return s.nextPage(req, opts, sel, from)
+	}
+	asked, err := s.atRevision(req.Context(), from, opts.ResourceVersion)
+	if err != nil {
+		return nil, err
+	}
+	revision := from.Revision() // before the look-up: what is found may be newer, never older
+	items, found := sel.candidates(s.cfg.Client.Reader(), req.namespace)
+	if !found {
+		items, revision = s.cfg.Client.Reader().List(req.kind.GroupResource(), req.namespace)
+	}
+	if opts.ResourceVersionMatch == metav1.ResourceVersionMatchExact && asked != revision {
+		if changed, err := changedSince(from, req, asked); err != nil || changed {
+			return nil, errExpired(asked, revision)
+		}
+		revision = asked
+	}
+	return cut(items, sel, opts, revision)
+}
+
+// nextPage goes on with a list. Objects that changed since its first page show their present state: a watch from the
+// list's revision tells the change once more, so that nothing is missed. What the history has lost is gone.
+func (s *Server) nextPage(req *request, opts *metav1.ListOptions, sel *selector, from *store.Store) (*page, error) {
+	if opts.ResourceVersion != "" && opts.ResourceVersion != "0" {
+		return nil, errBadRequest("specifying resource version is not allowed when using continue")
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(opts.Continue)
+	var c continuation
+	if err != nil || json.Unmarshal(raw, &c) != nil || c.Version != "meta.k8s.io/v1" || c.Revision == 0 {
+		return nil, errBadRequest("continue key is not valid: %q", opts.Continue)
+	}
+	if _, err := s.atRevision(req.Context(), from, strconv.FormatUint(c.Revision, 10)); err != nil {
+		return nil, err
+	}
+	if _, err := changedSince(from, req, c.Revision); err != nil {
+		return nil, apierrors.NewResourceExpired("The provided continue parameter is too old to display a consistent list result. " +
+			"You must start a new list without the continue parameter.")
+	}
+	items, _ := s.cfg.Client.Reader().List(req.kind.GroupResource(), req.namespace)
+	first, _ := slices.BinarySearchFunc(items, c.After, func(item store.Item, after string) int {
+		if order := compareKeys(item.Key, after); order != 0 {
+			return order
+		}
+		return -1 // the object itself was on the last page
+	})
+	return cut(items[first:], sel, opts, c.Revision)
+}
+
+// compareKeys compares as the store sorts: by namespace, then by name.
+func compareKeys(k store.Key, after string) int {
+	namespace, name, _ := strings.Cut(after, "/")
+	if order := strings.Compare(k.Namespace, namespace); order != 0 {
+		return order
+	}
+	return strings.Compare(k.Name, name)
+}
+
+// changedSince reports whether an object of the list changed after a revision, or that this is not known any more.
+func changedSince(from *store.Store, req *request, revision uint64) (bool, error) {
+	present := from.Revision()
+	w, err := from.Watch(req.kind.GroupResource(), req.namespace, revision)
+	if err != nil {
+		return true, err
+	}
+	defer w.Close()
+	return w.Progress() < present, nil
+}
+
+// cut selects the objects of a page.
+func cut(items []store.Item, sel *selector, opts *metav1.ListOptions, revision uint64) (*page, error) {
+	p := &page{revision: revision}
+	limit := int(opts.Limit)
+	for i, item := range items {
+		if !sel.everything() {
+			_, ok, err := sel.matchesValue(item.Value, item.Revision)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				continue
+			}
+		}
+		if limit > 0 && len(p.items) == limit {
+			last := p.items[limit-1].Key
+			raw, err := json.Marshal(continuation{Version: "meta.k8s.io/v1", Revision: revision, After: last.Namespace + "/" + last.Name})
+			if err != nil {
+				return nil, apierrors.NewInternalError(err)
+			}
+			p.next = base64.RawURLEncoding.EncodeToString(raw)
+			if sel.everything() {
+				left := int64(len(items) - i)
+				p.remaining = &left
+			}
+			break
+		}
+		p.items = append(p.items, item)
+	}
+	return p, nil
+}
+
+// listMeta is the metadata of a page.
+func (p *page) listMeta() metav1.ListMeta {
+	return metav1.ListMeta{ResourceVersion: store.FormatRevision(p.revision), Continue: p.next, RemainingItemCount: p.remaining}
+}

@@ -1,0 +1,125 @@
+package apiserver
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/store"
+)
+
+// writeList answers with a page. Objects are decoded and written one by one, so that a long list costs no more memory than
+// its longest object.
+func (s *Server) writeList(w http.ResponseWriter, req *request, out output, p *page) error {
+	if out.media == mediaProtobuf {
+		return s.writeProtobufList(w, req, out, p)
+	}
+	if out.media == mediaYAML || out.pretty {
+		return s.writeWholeList(w, req, out, p)
+	}
+	s.begin(w, req, http.StatusOK, out.contentType(false))
+	buffered := bufio.NewWriterSize(w, 16<<10)
+	if err := s.streamList(buffered, req, out, p); err != nil {
+		s.cfg.Logger.Debug("a list was cut off", "path", req.URL.Path, "error", err)
+		panic(http.ErrAbortHandler) // half a list must not look like a whole one
+	}
+	if err := buffered.Flush(); err != nil {
+		s.cfg.Logger.Debug("a list was cut off", "path", req.URL.Path, "error", err)
+	}
+	return nil
+}
+
+// writeWholeList is for people, who read short lists only.
+func (s *Server) writeWholeList(w http.ResponseWriter, req *request, out output, p *page) error {
+	var whole sliceWriter
+	if err := s.streamList(&whole, req, out, p); err != nil {
+		return err
+	}
+	var data []byte
+	var err error
+	if out.media == mediaYAML {
+		data, err = yaml.JSONToYAML(whole)
+	} else {
+		data, err = encodeJSON(json.RawMessage(whole), true)
+	}
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	s.begin(w, req, http.StatusOK, out.contentType(false))
+	_, _ = w.Write(data) // the client has gone: there is nobody to tell
+	return nil
+}
+
+type sliceWriter []byte
+
+func (w *sliceWriter) Write(p []byte) (int, error) {
+	*w = append(*w, p...)
+	return len(p), nil
+}
+
+// listHead is what comes before the items of a list.
+type listHead struct {
+	Kind       string                         `json:"kind"`
+	APIVersion string                         `json:"apiVersion"`
+	Metadata   metav1.ListMeta                `json:"metadata"`
+	Columns    []metav1.TableColumnDefinition `json:"columnDefinitions,omitempty"`
+}
+
+func (s *Server) streamList(w io.Writer, req *request, out output, p *page) error {
+	kind, member := req.kind, "items"
+	head := listHead{Kind: kind.GVK.Kind + "List", APIVersion: kind.GVK.GroupVersion().String(), Metadata: p.listMeta()}
+	switch out.as {
+	case asTable:
+		head.Kind, head.APIVersion, head.Columns, member = asTable, "meta.k8s.io/v1", columnsOf(kind), "rows"
+	case asPartial, asPartialList:
+		head.Kind, head.APIVersion = asPartialList, "meta.k8s.io/v1"
+	}
+	start, err := json.Marshal(head)
+	if err != nil {
+		return err
+	}
+	start = append(start[:len(start)-1], `,"`+member+`":[`...)
+	if _, err := w.Write(start); err != nil {
+		return err
+	}
+	for i, item := range p.items {
+		data, err := s.listItem(req, out, item)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			data = slices.Insert(data, 0, ',')
+		}
+		if _, err := w.Write(data); err != nil {
+			return err
+		}
+	}
+	_, err = io.WriteString(w, "]}\n")
+	return err
+}
+
+// listItem is one object as a member of a list: without kind and version, which the list has, or as a row of a Table.
+func (s *Server) listItem(req *request, out output, item store.Item) ([]byte, error) {
+	obj, err := api.Decode(req.kind, item.Value, item.Revision)
+	if err != nil {
+		return nil, err
+	}
+	switch out.as {
+	case asTable:
+		row, err := s.row(req, req.kind, obj)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(row)
+	case asPartial, asPartialList:
+		return json.Marshal(partial(obj))
+	}
+	return json.Marshal(obj)
+}

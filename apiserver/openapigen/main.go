@@ -1,0 +1,176 @@
+// Command openapigen writes the OpenAPI v3 documents that the apiserver embeds. It takes upstream's own documents from the
+// k8s.io/kubernetes module, keeps the paths that shoal serves and the schemas that these reach, and compresses the rest.
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/apiserver/reviews"
+)
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: openapigen OUTPUT-FOLDER")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, "openapigen:", err)
+		os.Exit(1)
+	}
+}
+
+func run(out string) error {
+	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes").Output()
+	if err != nil {
+		return fmt.Errorf("find k8s.io/kubernetes: %w", err)
+	}
+	specs := filepath.Join(strings.TrimSpace(string(module)), "api", "openapi-spec", "v3")
+	for gv, paths := range servedPaths() {
+		name := "apis__" + gv.Group + "__" + gv.Version
+		if gv.Group == "" {
+			name = "api__" + gv.Version
+		}
+		if err := trim(filepath.Join(specs, name+"_openapi.json"), filepath.Join(out, name+".json.gz"), paths); err != nil {
+			return fmt.Errorf("%s: %w", gv, err)
+		}
+	}
+	return nil
+}
+
+// servedPaths are the paths to keep, by group and version.
+func servedPaths() map[schema.GroupVersion]map[string]bool {
+	all := map[schema.GroupVersion]map[string]bool{}
+	add := func(gv schema.GroupVersion, path string) {
+		prefix := "/apis/" + gv.String() + "/"
+		if gv.Group == "" {
+			prefix = "/api/" + gv.Version + "/"
+		}
+		if all[gv] == nil {
+			all[gv] = map[string]bool{prefix: true}
+		}
+		all[gv][prefix+path] = true
+	}
+	for _, k := range api.Kinds() {
+		gv, root := k.GVK.GroupVersion(), k.Resource
+		if k.Namespaced {
+			add(gv, k.Resource)
+			root = "namespaces/{namespace}/" + k.Resource
+		}
+		add(gv, root)
+		add(gv, root+"/{name}")
+		for _, sub := range k.Subresources {
+			add(gv, root+"/{name}/"+sub)
+		}
+	}
+	for _, r := range reviews.Resources() {
+		add(r.GroupVersion(), r.Resource)
+	}
+	return all
+}
+
+// document is an OpenAPI document whose parts are looked at only as far as needed.
+type document struct {
+	OpenAPI    string                    `json:"openapi"`
+	Info       json.RawMessage           `json:"info"`
+	Paths      map[string]map[string]any `json:"paths"`
+	Components struct {
+		Schemas         map[string]any  `json:"schemas"`
+		SecuritySchemes json.RawMessage `json:"securitySchemes,omitempty"`
+	} `json:"components"`
+}
+
+func trim(from, to string, keep map[string]bool) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	var doc document
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return fmt.Errorf("parse %s: %w", from, err)
+	}
+	for path := range doc.Paths {
+		if !keep[path] {
+			delete(doc.Paths, path)
+		}
+	}
+	dropMediaTypes(doc.Paths)
+	reached := map[string]any{}
+	reach(doc.Paths, doc.Components.Schemas, reached)
+	doc.Components.Schemas = reached
+	trimmed, err := json.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	return compress(trimmed, to)
+}
+
+// dropMediaTypes removes the media types that shoal does not speak from every "content" below v.
+func dropMediaTypes(v any) {
+	walk(v, func(m map[string]any) {
+		content, ok := m["content"].(map[string]any)
+		if !ok {
+			return
+		}
+		for mediaType := range content {
+			if strings.Contains(mediaType, "cbor") || strings.Contains(mediaType, "apply-patch") {
+				delete(content, mediaType)
+			}
+		}
+	})
+}
+
+// reach adds to reached every schema that v refers to, and those that they refer to.
+func reach(v any, schemas, reached map[string]any) {
+	walk(v, func(m map[string]any) {
+		ref, _ := m["$ref"].(string)
+		name, ok := strings.CutPrefix(ref, "#/components/schemas/")
+		if !ok || reached[name] != nil || schemas[name] == nil {
+			return
+		}
+		reached[name] = schemas[name]
+		reach(schemas[name], schemas, reached)
+	})
+}
+
+func walk(v any, visit func(map[string]any)) {
+	switch v := v.(type) {
+	case map[string]map[string]any:
+		for _, child := range v {
+			walk(child, visit)
+		}
+	case map[string]any:
+		visit(v)
+		for _, child := range v {
+			walk(child, visit)
+		}
+	case []any:
+		for _, child := range v {
+			walk(child, visit)
+		}
+	}
+}
+
+func compress(data []byte, to string) error {
+	var buf bytes.Buffer
+	z, err := gzip.NewWriterLevel(&buf, gzip.BestCompression)
+	if err != nil {
+		return err
+	}
+	if _, err := z.Write(data); err != nil {
+		return err
+	}
+	if err := z.Close(); err != nil {
+		return err
+	}
+	return os.WriteFile(to, buf.Bytes(), 0o644)
+}

@@ -1,0 +1,146 @@
+package apiserver
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/apiserver/reviews"
+	"github.com/shoal-edge/shoal/store"
+)
+
+// request is an HTTP request and what its path and method mean.
+type request struct {
+	*http.Request
+	user  user
+	query url.Values
+
+	isResource bool
+	gv         schema.GroupVersion
+	resource   string
+	namespace  string
+	name       string
+	sub        string
+	verb       string
+
+	kind     *api.Kind // nil when the resource is not served, or is a review
+	body     []byte    // read once, so that a request can be tried again
+	warnings []string
+}
+
+// parse reads a request's path. It never fails: what it does not understand is simply not served.
+func parse(r *http.Request) *request {
+	req := &request{Request: r, query: r.URL.Query(), verb: strings.ToLower(r.Method)}
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	switch {
+	case parts[0] == "api" && len(parts) > 2:
+		req.gv, parts = schema.GroupVersion{Version: parts[1]}, parts[2:]
+	case parts[0] == "apis" && len(parts) > 3:
+		req.gv, parts = schema.GroupVersion{Group: parts[1], Version: parts[2]}, parts[3:]
+	default:
+		return req
+	}
+	req.isResource = true
+	if parts[0] == "namespaces" && len(parts) > 2 && !slices.Contains([]string{"status", "finalize"}, parts[2]) {
+		req.namespace, parts = parts[1], parts[2:]
+	}
+	req.resource = parts[0]
+	if len(parts) > 1 {
+		req.name = parts[1]
+	}
+	if len(parts) > 2 {
+		req.sub = strings.Join(parts[2:], "/")
+	}
+	req.verb = verbOf(r.Method, req.name, req.query)
+	kind := api.ByResource(req.groupResource().String())
+	if kind != nil && kind.GVK.Version == req.gv.Version && req.scoped(kind) {
+		req.kind = kind
+	}
+	return req
+}
+
+// scoped reports whether the path names the resource in a way that its scope allows.
+func (req *request) scoped(k *api.Kind) bool {
+	if k.Namespaced {
+		return req.namespace != "" || req.name == ""
+	}
+	return req.namespace == ""
+}
+
+func verbOf(method, name string, query url.Values) string {
+	switch method {
+	case http.MethodGet, http.MethodHead:
+		switch {
+		case name != "":
+			return "get"
+		case isTrue(query.Get("watch")):
+			return "watch"
+		}
+		return "list"
+	case http.MethodPost:
+		return "create"
+	case http.MethodPut:
+		return "update"
+	case http.MethodPatch:
+		return "patch"
+	case http.MethodDelete:
+		if name == "" {
+			return "deletecollection"
+		}
+		return "delete"
+	}
+	return strings.ToLower(method)
+}
+
+// isTrue reads a boolean parameter the way upstream does: present without a value is true.
+func isTrue(s string) bool { return s == "true" || s == "1" || s == "True" || s == "TRUE" || s == "t" }
+
+func (req *request) groupResource() schema.GroupResource {
+	return schema.GroupResource{Group: req.gv.Group, Resource: req.resource}
+}
+
+func (req *request) key() store.Key {
+	return store.Key{Resource: req.kind.GroupResource(), Namespace: req.namespace, Name: req.name}
+}
+
+func (req *request) isReview() bool {
+	return slices.Contains(reviews.Resources(), req.gv.WithResource(req.resource))
+}
+
+// isStream reports whether the request is answered by the pod's device, byte for byte.
+func (req *request) isStream() bool {
+	return slices.Contains([]string{"log", "exec", "attach", "portforward"}, req.sub)
+}
+
+// longRunning requests have no time limit and do not count as in flight.
+func (req *request) longRunning() bool {
+	return req.isResource && (req.verb == "watch" || req.isStream())
+}
+
+// needsLeader reports whether only the leader can answer: it alone writes, holds the volatile kinds and has the devices.
+func (req *request) needsLeader() bool {
+	switch req.verb {
+	case "get", "list", "watch":
+	default:
+		return !req.isReview()
+	}
+	if req.isStream() {
+		return true
+	}
+	if req.kind == nil || req.kind.Class == nil {
+		return false
+	}
+	return req.namespace == "" || req.kind.Class(req.namespace) == api.Volatile
+}
+
+func (req *request) warn(texts ...string) {
+	for _, t := range texts {
+		if !slices.Contains(req.warnings, t) {
+			req.warnings = append(req.warnings, t)
+		}
+	}
+}

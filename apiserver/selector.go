@@ -1,0 +1,97 @@
+package apiserver
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/store"
+)
+
+// selector picks objects by label and by field.
+type selector struct {
+	kind   *api.Kind
+	labels labels.Selector
+	fields fields.Selector
+}
+
+func newSelector(req *request) (*selector, error) {
+	s := &selector{kind: req.kind}
+	var err error
+	if s.labels, err = labels.Parse(req.query.Get("labelSelector")); err != nil {
+		return nil, errBadRequest("unable to parse requirement: %v", err)
+	}
+	if s.fields, err = fields.ParseSelector(req.query.Get("fieldSelector")); err != nil {
+		return nil, errBadRequest("%v", err)
+	}
+	known := s.fieldsOf(req.kind.New())
+	for _, r := range s.fields.Requirements() {
+		if !known.Has(r.Field) {
+			return nil, errBadRequest("Unable to find %q that match label selector %q, field selector %q: field label not supported: %s",
+				req.kind.GVR().String(), s.labels, s.fields, r.Field)
+		}
+	}
+	return s, nil
+}
+
+// everything reports whether no object is left out.
+func (s *selector) everything() bool { return s.labels.Empty() && s.fields.Empty() }
+
+// exact returns the one value that a field must have, if the selector says so.
+func (s *selector) exact(field string) (string, bool) { return s.fields.RequiresExactMatch(field) }
+
+func (s *selector) matches(obj api.Object) bool {
+	if !s.labels.Empty() && !s.labels.Matches(labels.Set(obj.GetLabels())) {
+		return false
+	}
+	return s.fields.Empty() || s.fields.Matches(s.fieldsOf(obj))
+}
+
+func (s *selector) fieldsOf(obj api.Object) fields.Set {
+	set := fields.Set{}
+	if s.kind.Fields != nil {
+		set = s.kind.Fields(obj)
+	}
+	set["metadata.name"] = obj.GetName()
+	if s.kind.Namespaced {
+		set["metadata.namespace"] = obj.GetNamespace()
+	}
+	return set
+}
+
+// matchesValue decodes and matches stored bytes; nil bytes match nothing.
+func (s *selector) matchesValue(value []byte, revision uint64) (api.Object, bool, error) {
+	if value == nil {
+		return nil, false, nil
+	}
+	obj, err := api.Decode(s.kind, value, revision)
+	if err != nil {
+		return nil, false, fmt.Errorf("apiserver: %w", err)
+	}
+	return obj, s.matches(obj), nil
+}
+
+// candidates narrows a list down with what the store can find at once: a name, or an index that is also a field.
+func (s *selector) candidates(r store.Reader, namespace string) ([]store.Item, bool) {
+	resource := s.kind.GroupResource()
+	if name, ok := s.exact("metadata.name"); ok && (namespace != "" || !s.kind.Namespaced) {
+		item, found := r.Get(store.Key{Resource: resource, Namespace: namespace, Name: name})
+		if !found {
+			return nil, true
+		}
+		return []store.Item{item}, true
+	}
+	node, ok := s.exact("spec.nodeName")
+	if !ok || resource != "pods" {
+		return nil, false
+	}
+	var items []store.Item
+	for _, item := range r.ByIndex(resource, "node", node) {
+		if namespace == "" || item.Key.Namespace == namespace {
+			items = append(items, item)
+		}
+	}
+	return items, true
+}

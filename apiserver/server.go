@@ -1,0 +1,186 @@
+// Package apiserver owns the HTTP face of the control plane: discovery, reading, writing, patching and watching the served
+// kinds, their Table form, OpenAPI, health, and the streams to a pod's device. It decides who may come in and who may do
+// what; the store decides what a write does.
+//
+// Any server answers. A follower reads from its own memory and passes on to the leader what only the leader can do.
+package apiserver
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/shoal-edge/shoal/store"
+)
+
+//go:generate go run ./openapigen openapi
+
+// Consensus is what the apiserver needs to know of the log.
+type Consensus interface {
+	IsLeader() bool
+	// Leader is the leader's identity and the address of its API, host:port.
+	Leader() (id, addr string, ok bool)
+	// ReadIndex returns, on the leader, a revision that includes every write acknowledged before the call.
+	ReadIndex(ctx context.Context) (uint64, error)
+}
+
+// Config configures a Server.
+type Config struct {
+	Client    *store.Client
+	Durable   *store.Store
+	Consensus Consensus
+	// Forward reaches other servers over HTTP/1.1 with this server's certificate. Nil: there are none.
+	Forward http.RoundTripper
+	// DialDevice opens a tunnel to a device's HTTP API. Nil: no streams.
+	DialDevice func(ctx context.Context, node string) (net.Conn, error)
+	// Registry collects our metrics, and /metrics shows it. Nil: neither.
+	Registry *prometheus.Registry
+	// Ready adds checks to /readyz, by name.
+	Ready map[string]func() error
+	// Version is shoal's own version; clients see it behind the Kubernetes version that is served.
+	Version string
+	Now     func() time.Time
+	Logger  *slog.Logger
+	// MaxInFlight bounds the requests that are worked on at once, long-running ones aside.
+	MaxInFlight int
+	// LeaderWait is how long a request waits for a leader, so that clients ride over a fail-over.
+	LeaderWait time.Duration
+}
+
+// Limits of the HTTP listener.
+const (
+	defaultMaxInFlight = 200
+	defaultLeaderWait  = 5 * time.Second
+	maxBodyBytes       = 3 << 20
+	maxHeaderBytes     = 64 << 10
+	headerTimeout      = 10 * time.Second
+	idleTimeout        = 2 * time.Minute
+	requestTimeout     = 34 * time.Second
+	bodyTimeout        = 30 * time.Second
+	writeTimeout       = time.Minute
+)
+
+// Server answers API requests.
+type Server struct {
+	cfg      Config
+	inFlight chan struct{}
+	metrics  *metrics
+	formats  *formats
+}
+
+// New returns a Server.
+func New(cfg Config) *Server {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.MaxInFlight <= 0 {
+		cfg.MaxInFlight = defaultMaxInFlight
+	}
+	if cfg.LeaderWait <= 0 {
+		cfg.LeaderWait = defaultLeaderWait
+	}
+	return &Server{
+		cfg:      cfg,
+		inFlight: make(chan struct{}, cfg.MaxInFlight),
+		metrics:  newMetrics(cfg.Registry),
+		formats:  newFormats(),
+	}
+}
+
+// HTTP returns an http.Server with the limits that a listener of the API needs. Its caller serves and closes it.
+func (s *Server) HTTP() *http.Server {
+	return &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// Handler answers every request: who is it, may he, and then the answer.
+func (s *Server) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := &recorder{ResponseWriter: w}
+		req := parse(r)
+		defer s.finish(rec, req, s.cfg.Now())
+		if err := s.serve(rec, req); err != nil {
+			s.writeError(rec, req, err)
+		}
+	})
+}
+
+func (s *Server) serve(w *recorder, req *request) error {
+	user, err := authenticate(req.Request)
+	if err != nil {
+		return err
+	}
+	req.user = user
+	if err := authorize(req); err != nil {
+		return err
+	}
+	if !req.longRunning() {
+		select {
+		case s.inFlight <- struct{}{}:
+			defer func() { <-s.inFlight }()
+		default:
+			return errTooBusy()
+		}
+		ctx, cancel := context.WithTimeout(req.Context(), requestTimeout)
+		defer cancel()
+		req.Request = req.WithContext(ctx)
+		w.limit(s.cfg.Now().Add(writeTimeout))
+	}
+	if req.isResource {
+		return s.serveResource(w, req)
+	}
+	return s.serveOther(w, req)
+}
+
+// serveOther answers everything that is no resource: discovery, health, metrics, OpenAPI, and what servers ask each other.
+func (s *Server) serveOther(w http.ResponseWriter, req *request) error {
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		return errNotFound()
+	}
+	switch path := req.URL.Path; path {
+	case "/version", "/version/":
+		return s.serveVersion(w, req)
+	case "/livez", "/healthz", "/readyz":
+		return s.serveHealth(w, req)
+	case "/metrics":
+		return s.serveMetrics(w, req)
+	case "/openapi/v3":
+		return s.serveOpenAPIIndex(w, req)
+	case readIndexPath:
+		return s.serveReadIndex(w, req)
+	default:
+		if name, ok := openAPIDocument(path); ok {
+			return s.serveOpenAPI(w, req, name)
+		}
+		return s.serveDiscovery(w, req)
+	}
+}
+
+// finish turns a panic into an answer, counts the request and lifts its write deadline from the connection.
+func (s *Server) finish(w *recorder, req *request, began time.Time) {
+	if p := recover(); p != nil {
+		if p == http.ErrAbortHandler {
+			panic(p)
+		}
+		s.cfg.Logger.Error("a request panicked", "path", req.URL.Path, "panic", p)
+		if w.code != 0 {
+			panic(http.ErrAbortHandler) // the answer has begun: cutting it off is all that is left to tell
+		}
+		s.writeError(w, req, errInternal("the request panicked"))
+	}
+	w.limit(time.Time{})
+	s.metrics.count(req, w.code, s.cfg.Now().Sub(began))
+	s.cfg.Logger.Debug("request", "method", req.Method, "path", req.URL.Path, "user", req.user.name, "code", w.code)
+}

@@ -1,0 +1,86 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/shoal-edge/shoal/api"
+)
+
+// shape gives an object the form that was asked for, complete with kind and version. Tables of a stream have their columns
+// in the first one only.
+func (s *Server) shape(req *request, out output, kind *api.Kind, obj api.Object, columns bool) (runtime.Object, error) {
+	switch out.as {
+	case asTable:
+		row, err := s.row(req, kind, obj)
+		if err != nil {
+			return nil, err
+		}
+		table := &metav1.Table{TypeMeta: tableMeta(), Rows: []metav1.TableRow{row}}
+		table.ResourceVersion = obj.GetResourceVersion()
+		if columns {
+			table.ColumnDefinitions = columnsOf(kind)
+		}
+		return table, nil
+	case asPartial, asPartialList:
+		return partial(obj), nil
+	}
+	obj.GetObjectKind().SetGroupVersionKind(kind.GVK)
+	return obj, nil
+}
+
+func tableMeta() metav1.TypeMeta { return metav1.TypeMeta{Kind: asTable, APIVersion: "meta.k8s.io/v1"} }
+
+func partial(obj api.Object) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{
+		TypeMeta:   metav1.TypeMeta{Kind: asPartial, APIVersion: "meta.k8s.io/v1"},
+		ObjectMeta: *objectMeta(obj),
+	}
+}
+
+// objectMeta finds the metadata struct inside an object; every stored type embeds one.
+func objectMeta(obj api.Object) *metav1.ObjectMeta {
+	if o, ok := obj.(interface{ GetObjectMeta() metav1.Object }); ok {
+		if m, ok := o.GetObjectMeta().(*metav1.ObjectMeta); ok {
+			return m
+		}
+	}
+	return &metav1.ObjectMeta{Name: obj.GetName(), Namespace: obj.GetNamespace(), ResourceVersion: obj.GetResourceVersion()}
+}
+
+func columnsOf(kind *api.Kind) []metav1.TableColumnDefinition {
+	columns := make([]metav1.TableColumnDefinition, len(kind.Columns))
+	for i, c := range kind.Columns {
+		columns[i] = metav1.TableColumnDefinition{Name: c.Name, Type: c.Type, Format: c.Format, Description: c.Description}
+		if c.Wide {
+			columns[i].Priority = 1
+		}
+	}
+	return columns
+}
+
+// row is an object as a row of a Table, with as much of the object itself as was asked for: its metadata by default.
+func (s *Server) row(req *request, kind *api.Kind, obj api.Object) (metav1.TableRow, error) {
+	row := metav1.TableRow{Cells: kind.Row(obj, s.cfg.Now())}
+	var include any
+	switch metav1.IncludeObjectPolicy(req.query.Get("includeObject")) {
+	case metav1.IncludeNone:
+		return row, nil
+	case metav1.IncludeObject:
+		obj.GetObjectKind().SetGroupVersionKind(kind.GVK)
+		include = obj
+	case metav1.IncludeMetadata, "":
+		include = partial(obj)
+	default:
+		return row, errBadRequest("unrecognized includeObject value: %q", req.query.Get("includeObject"))
+	}
+	raw, err := json.Marshal(include)
+	if err != nil {
+		return row, fmt.Errorf("apiserver: encode %s: %w", kind.GVK.Kind, err)
+	}
+	row.Object.Raw = raw
+	return row, nil
+}
