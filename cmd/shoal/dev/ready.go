@@ -18,7 +18,9 @@ func (l *Lab) WaitReady(ctx context.Context) error {
 		var nodes struct {
 			Items []struct {
 				Metadata struct{ Name string }
-				Status   struct{ Conditions []struct{ Type, Status string } }
+				Status   struct {
+					Conditions []struct{ Type, Status string }
+				}
 			}
 		}
 		if err := client.Do(ctx, http.MethodGet, "/api/v1/nodes", nil, &nodes); err != nil {
