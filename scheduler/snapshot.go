@@ -86,11 +86,21 @@ func (s *Snapshot) RemoveNode(name string) {
 	s.forgetIfEmpty(name, n)
 }
 
-// SetPod adds or replaces a pod. A pod that is not bound, or has finished, takes no room.
-func (s *Snapshot) SetPod(object *corev1.Pod) {
-	s.RemovePod(object.UID)
+// RetainNodes forgets the nodes that keep refuses.
+func (s *Snapshot) RetainNodes(keep func(name string) bool) {
+	for _, n := range slices.Clone(s.order) {
+		if !keep(n.object.Name) {
+			s.RemoveNode(n.object.Name)
+		}
+	}
+}
+
+// SetPod adds or replaces a pod, and reports whether it was not there before. A pod that is not bound, or has finished,
+// takes no room.
+func (s *Snapshot) SetPod(object *corev1.Pod) bool {
+	known := s.RemovePod(object.UID)
 	if object.Spec.NodeName == "" || Finished(object) {
-		return
+		return false
 	}
 	p, n := trimPod(object), s.node(object.Spec.NodeName)
 	n.pods[object.UID] = p
@@ -99,6 +109,7 @@ func (s *Snapshot) SetPod(object *corev1.Pod) {
 	if len(p.antiTerms) > 0 {
 		s.averse[object.UID] = p
 	}
+	return !known
 }
 
 // RemovePod forgets a pod. It reports whether the pod had taken room.
@@ -114,6 +125,15 @@ func (s *Snapshot) RemovePod(uid types.UID) bool {
 	delete(s.averse, uid)
 	s.forgetIfEmpty(home, n)
 	return true
+}
+
+// RetainPods forgets the pods that keep refuses.
+func (s *Snapshot) RetainPods(keep func(uid types.UID) bool) {
+	for uid := range maps.Clone(s.homes) {
+		if !keep(uid) {
+			s.RemovePod(uid)
+		}
+	}
 }
 
 // SetNamespace tells a namespace's labels, which affinity terms can select.

@@ -1,0 +1,181 @@
+// Package controllers owns the loops that bring the cluster to what its objects ask for: deployments, replica sets, the
+// scheduler's loop, the health of nodes, their address blocks, namespaces, garbage and events. They run on the leader only,
+// under its leadership: when the context ends, all of them stop.
+//
+// Each loop reads the store itself, which holds every write of its own as soon as the write returns; so no loop needs to
+// remember what it has just asked for.
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-edge/shoal/store"
+)
+
+// The resources that loops read by name.
+const (
+	pods            = "pods"
+	nodes           = "nodes"
+	namespaces      = "namespaces"
+	events          = "events"
+	leases          = "leases.coordination.k8s.io"
+	deployments     = "deployments.apps"
+	replicaSets     = "replicasets.apps"
+	serviceAccounts = "serviceaccounts"
+	configMaps      = "configmaps"
+)
+
+// Defaults of Config.
+const (
+	DefaultNodeGrace     = 40 * time.Second
+	DefaultPodCIDR       = "10.42.0.0/16"
+	DefaultNodeBits      = 24
+	DefaultFinishedPods  = 500
+	DefaultEvents        = 1000
+	DefaultEventLifetime = time.Hour
+)
+
+// Config configures the controllers.
+type Config struct {
+	Client *store.Client
+	Logger *slog.Logger
+	// Now is the clock for times in objects. Nil: time.Now. How long something lasts is measured by the monotonic clock.
+	Now func() time.Time
+
+	// NodeGrace is how long a node may be silent before it is Unknown.
+	NodeGrace time.Duration
+	// Unreachable is called when a node became Unknown: its link, if it has one, should be dropped, so that the device
+	// connects again and tells its whole status. It may be nil.
+	Unreachable func(node string)
+
+	// PodCIDR is the cluster's pod network; every node gets a block of it with a prefix of NodeBits bits.
+	PodCIDR  string
+	NodeBits int
+
+	// CA is the PEM bundle that pods trust the API server by: every namespace's kube-root-ca.crt.
+	CA []byte
+
+	// FinishedPods is how many finished pods stay to be looked at; Events how many events, for EventLifetime at most.
+	FinishedPods  int
+	Events        int
+	EventLifetime time.Duration
+}
+
+// Controllers is all the loops of one leadership.
+type Controllers struct {
+	cfg      Config
+	client   *store.Client
+	reader   store.Reader
+	logger   *slog.Logger
+	now      func() time.Time
+	recorder *Recorder
+	podNet   netip.Prefix
+
+	feeds   []*feed
+	loops   []*loop
+	runners []func(context.Context) error
+}
+
+// New returns the controllers of one leadership.
+func New(cfg Config) (*Controllers, error) {
+	setDefaults(&cfg)
+	network, err := netip.ParsePrefix(cfg.PodCIDR)
+	if err != nil {
+		return nil, fmt.Errorf("controllers: the cluster's pod network: %w", err)
+	}
+	if cfg.NodeBits < network.Bits() || cfg.NodeBits > network.Addr().BitLen() {
+		return nil, fmt.Errorf("controllers: blocks of /%d do not fit into the pod network %s", cfg.NodeBits, network)
+	}
+	c := &Controllers{
+		cfg: cfg, client: cfg.Client, reader: cfg.Client.Reader(), logger: cfg.Logger, now: cfg.Now, podNet: network.Masked(),
+		recorder: NewRecorder(RecorderConfig{Client: cfg.Client, Component: "shoal", Now: cfg.Now, Logger: cfg.Logger}),
+	}
+	c.runners = append(c.runners, c.recorder.Run)
+	c.addNamespaces()
+	c.addReplicaSets()
+	c.addDeployments()
+	c.addScheduler()
+	c.addNodeHealth()
+	c.addEviction()
+	c.addAddresses()
+	c.addGarbage()
+	c.addPodGarbage()
+	c.addEventExpiry()
+	return c, nil
+}
+
+func setDefaults(cfg *Config) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	orDefault(&cfg.NodeGrace, DefaultNodeGrace)
+	orDefault(&cfg.PodCIDR, DefaultPodCIDR)
+	orDefault(&cfg.NodeBits, DefaultNodeBits)
+	orDefault(&cfg.FinishedPods, DefaultFinishedPods)
+	orDefault(&cfg.Events, DefaultEvents)
+	orDefault(&cfg.EventLifetime, DefaultEventLifetime)
+}
+
+func orDefault[T comparable](value *T, standard T) {
+	var zero T
+	if *value == zero {
+		*value = standard
+	}
+}
+
+// Run lists everything, then runs all loops until ctx ends.
+func (c *Controllers) Run(ctx context.Context) error {
+	for _, f := range c.feeds {
+		if err := f.list(); err != nil {
+			return fmt.Errorf("controllers: %w", err)
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, f := range c.feeds {
+		group.Go(func() error { return f.run(ctx) })
+	}
+	for _, l := range c.loops {
+		for range l.workers {
+			group.Go(func() error {
+				l.work(ctx)
+				return nil
+			})
+		}
+	}
+	for _, run := range c.runners {
+		group.Go(func() error { return run(ctx) })
+	}
+	err := group.Wait()
+	for _, l := range c.loops {
+		l.queue.close()
+	}
+	if err != nil {
+		return fmt.Errorf("controllers: %w", err)
+	}
+	return nil
+}
+
+// Recorder returns the recorder, for others that have something to tell.
+func (c *Controllers) Recorder() *Recorder { return c.recorder }
+
+// key is the key of an object.
+func key(resource, namespace, name string) store.Key {
+	return store.Key{Resource: resource, Namespace: namespace, Name: name}
+}
+
+// addAll adds every object of a resource to a loop.
+func (c *Controllers) addAll(l *loop, resource string) {
+	items, _ := c.reader.List(resource, "")
+	for _, item := range items {
+		l.add(item.Key)
+	}
+}

@@ -1,0 +1,205 @@
+// Package dispatch owns the traffic between the store and the devices' links, on the leader: it follows what each device
+// should have and sends the differences, and it writes what devices report, each device about itself only.
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/transport"
+)
+
+// The resources that devices get or write.
+const (
+	pods       = "pods"
+	nodes      = "nodes"
+	configMaps = "configmaps"
+	secrets    = "secrets"
+	leases     = "leases.coordination.k8s.io"
+	events     = "events"
+)
+
+// Config configures a Dispatcher. Client and Logger are required.
+type Config struct {
+	Client *store.Client
+	Logger *slog.Logger
+	// Servers returns the control plane's addresses, host:port, for the devices to remember. Nil: they keep their own list.
+	Servers func() []string
+	// Now is the clock for heartbeats. Nil: time.Now.
+	Now func() time.Time
+}
+
+// sender is what a Dispatcher needs of a Hub.
+type sender interface {
+	Send(device string, items []transport.Item)
+}
+
+// Dispatcher implements transport.Owner over the store.
+type Dispatcher struct {
+	cfg    Config
+	client *store.Client
+	reader store.Reader
+	logger *slog.Logger
+	now    func() time.Time
+
+	mu      sync.Mutex
+	hub     sender
+	devices map[string]*device
+	users   map[string]map[*device]bool // by the key of a ConfigMap or Secret: the connected devices whose pods use it
+	peers   map[string]peer             // by node
+}
+
+// New returns a dispatcher. Give it the hub with Use before the hub lets links in.
+func New(cfg Config) *Dispatcher {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Dispatcher{
+		cfg: cfg, client: cfg.Client, reader: cfg.Client.Reader(), logger: cfg.Logger, now: cfg.Now,
+		devices: make(map[string]*device),
+		users:   make(map[string]map[*device]bool),
+		peers:   make(map[string]peer),
+	}
+}
+
+// Use sets the hub that changes are sent through.
+func (d *Dispatcher) Use(hub sender) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hub = hub
+}
+
+// Run follows the store until ctx ends.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for resource, handle := range map[string]func(store.Event){
+		pods: d.podChanged, nodes: d.nodeChanged, configMaps: d.usedChanged, secrets: d.usedChanged,
+	} {
+		group.Go(func() error { return d.follow(ctx, resource, handle) })
+	}
+	return group.Wait()
+}
+
+// follow hands the changes of one resource on. Where changes were missed, every device's whole state is compared.
+func (d *Dispatcher) follow(ctx context.Context, resource string, handle func(store.Event)) error {
+	source, err := d.client.ReaderFor(api.ByResource(resource), "")
+	if err != nil {
+		return fmt.Errorf("dispatch: follow %s: %w", resource, err)
+	}
+	for ctx.Err() == nil {
+		watcher, err := source.Watch(resource, "", source.Revision())
+		if err != nil {
+			return fmt.Errorf("dispatch: follow %s: %w", resource, err)
+		}
+		for _, dev := range d.connected() {
+			d.compare(dev)
+		}
+		err = pass(ctx, watcher, handle)
+		watcher.Close()
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("dispatch: follow %s: %w", resource, err)
+		}
+	}
+	return nil
+}
+
+// pass ends without an error when the watch was cut off for being slow.
+func pass(ctx context.Context, watcher *store.Watcher, handle func(store.Event)) error {
+	for {
+		batch, err := watcher.Next(ctx)
+		if errors.Is(err, store.ErrSlow) || errors.Is(err, store.ErrGone) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, event := range batch {
+			handle(event)
+		}
+	}
+}
+
+// ServersChanged tells the devices of a new list of servers.
+func (d *Dispatcher) ServersChanged() {
+	for _, dev := range d.connected() {
+		d.touch(dev, transport.ServersKey)
+	}
+}
+
+func (d *Dispatcher) podChanged(event store.Event) {
+	for _, value := range [][]byte{event.Item.Value, event.Prev} {
+		if value == nil {
+			continue
+		}
+		if dev := d.device(podNode(value)); dev != nil {
+			d.touch(dev, "pods/"+event.Item.Key.Namespace+"/"+event.Item.Key.Name)
+			return // a pod never changes its node
+		}
+	}
+}
+
+func (d *Dispatcher) usedChanged(event store.Event) {
+	key := event.Item.Key.String()
+	d.mu.Lock()
+	using := make([]*device, 0, len(d.users[key]))
+	for dev := range d.users[key] {
+		using = append(using, dev)
+	}
+	d.mu.Unlock()
+	for _, dev := range using {
+		d.touch(dev, key)
+	}
+}
+
+func (d *Dispatcher) nodeChanged(event store.Event) {
+	name := event.Item.Key.Name
+	if dev := d.device(name); dev != nil {
+		d.touch(dev, "node")
+	}
+	if !d.peerChanged(name) {
+		return
+	}
+	for _, dev := range d.connected() {
+		if dev.name != name {
+			d.touch(dev, "peers/"+name)
+		}
+	}
+}
+
+// device returns a device that has a link, or nil.
+func (d *Dispatcher) device(name string) *device {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if dev := d.devices[name]; dev != nil && dev.connected {
+		return dev
+	}
+	return nil
+}
+
+func (d *Dispatcher) connected() []*device {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make([]*device, 0, len(d.devices))
+	for _, dev := range d.devices {
+		if dev.connected {
+			out = append(out, dev)
+		}
+	}
+	return out
+}
+
+// splitKey reads "pods/<namespace>/<name>".
+func splitKey(key string) (kind, namespace, name string) {
+	kind, rest, _ := strings.Cut(key, "/")
+	namespace, name, _ = strings.Cut(rest, "/")
+	return kind, namespace, name
+}

@@ -1,0 +1,262 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/store"
+)
+
+const (
+	// maxPodWrites bounds the pods that one reconcile of a replica set makes or deletes; podWritesAtOnce those under way
+	// together.
+	maxPodWrites    = 500
+	podWritesAtOnce = 8
+)
+
+// replicaSetLoop keeps as many pods alive as each replica set asks for. It counts the pods in the store, which holds all
+// that it has made, so it never makes one too many.
+type replicaSetLoop struct {
+	c      *Controllers
+	strays strays
+}
+
+func (c *Controllers) addReplicaSets() {
+	r := &replicaSetLoop{c: c}
+	l := c.newLoop("replicaset", 4, r.reconcile)
+	c.follow(replicaSets, "", keys(l))
+	podReader := r.strays.reader("ReplicaSet", replicaSets, l, func(namespace string, set map[string]string) {
+		c.addSelecting(l, replicaSets, namespace, set)
+	})
+	forget := podReader.relist
+	podReader.relist = func() {
+		forget()
+		c.addAll(l, replicaSets)
+	}
+	c.follow(pods, "", podReader)
+}
+
+// addSelecting adds the objects whose selectors match a stray's labels: deployments and replica sets.
+func (c *Controllers) addSelecting(l *loop, resource, namespace string, set map[string]string) {
+	if len(set) == 0 {
+		return // nothing of ours selects what has no labels
+	}
+	items, _ := c.reader.List(resource, namespace)
+	for _, item := range items {
+		object, ok := c.reader.Object(item)
+		if !ok {
+			continue
+		}
+		var selector *metav1.LabelSelector
+		switch object := object.(type) {
+		case *appsv1.ReplicaSet:
+			selector = object.Spec.Selector
+		case *appsv1.Deployment:
+			selector = object.Spec.Selector
+		}
+		if s, err := metav1.LabelSelectorAsSelector(selector); err == nil && s.Matches(labels.Set(set)) {
+			l.add(item.Key)
+		}
+	}
+}
+
+func (r *replicaSetLoop) reconcile(ctx context.Context, k store.Key) (time.Duration, error) {
+	rs, ok := store.Get[appsv1.ReplicaSet](r.c.reader, k.Namespace, k.Name)
+	if !ok {
+		return 0, nil // its pods are the garbage collector's
+	}
+	selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
+	if err != nil {
+		return 0, fmt.Errorf("selector: %w", err)
+	}
+	owned, err := claim[corev1.Pod](ctx, r.c, &r.strays, rs, selector)
+	if err != nil {
+		return 0, err
+	}
+	var failure error
+	if rs.DeletionTimestamp == nil {
+		owned, failure = r.manage(ctx, rs, owned)
+	}
+	again, err := r.report(ctx, rs, owned, failure)
+	if err != nil {
+		return 0, err
+	}
+	return again, failure
+}
+
+// alive are the pods that count as replicas: a terminating one is replaced at once.
+func alive(owned []*corev1.Pod) []*corev1.Pod {
+	return slices.DeleteFunc(slices.Clone(owned), func(p *corev1.Pod) bool {
+		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	})
+}
+
+// manage makes or deletes pods, and returns those that the replica set has afterwards.
+func (r *replicaSetLoop) manage(ctx context.Context, rs *appsv1.ReplicaSet, owned []*corev1.Pod) ([]*corev1.Pod, error) {
+	replicas := alive(owned)
+	surplus := len(replicas) - int(*rs.Spec.Replicas)
+	switch {
+	case surplus < 0:
+		made, err := r.makePods(ctx, rs, min(-surplus, maxPodWrites))
+		return append(owned, made...), err
+	case surplus > 0:
+		sortForDeletion(replicas)
+		err := r.deletePods(ctx, rs, replicas[:min(surplus, maxPodWrites)])
+		return store.ListBy[corev1.Pod](r.c.reader, store.OwnerIndex, string(rs.UID)), err
+	}
+	return owned, nil
+}
+
+// makePods makes pods in growing batches: where one fails, most of the others would fail too.
+func (r *replicaSetLoop) makePods(ctx context.Context, rs *appsv1.ReplicaSet, count int) ([]*corev1.Pod, error) {
+	made := make([]*corev1.Pod, 0, count)
+	for batch := 1; len(made) < count; batch = min(batch*2, podWritesAtOnce) {
+		results := make([]*corev1.Pod, min(batch, count-len(made)))
+		var group errgroup.Group
+		for i := range results {
+			group.Go(func() (err error) {
+				results[i], err = r.makePod(ctx, rs)
+				return err
+			})
+		}
+		err := group.Wait()
+		for _, pod := range results {
+			if pod != nil {
+				made = append(made, pod)
+			}
+		}
+		if err != nil {
+			return made, err
+		}
+	}
+	return made, nil
+}
+
+func (r *replicaSetLoop) makePod(ctx context.Context, rs *appsv1.ReplicaSet) (*corev1.Pod, error) {
+	template := rs.Spec.Template.DeepCopy()
+	created, err := r.c.client.Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: rs.Name + "-", Namespace: rs.Namespace,
+			Labels: template.Labels, Annotations: template.Annotations, Finalizers: template.Finalizers,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(rs, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))},
+		},
+		Spec: template.Spec,
+	})
+	switch {
+	case err == nil:
+		r.c.recorder.eventf(rs, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", created.GetName())
+		return created.(*corev1.Pod), nil
+	case ctx.Err() != nil:
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return nil, nil // everything here ends: there is nothing to try again
+	default:
+		r.c.recorder.eventf(rs, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
+	}
+	return nil, fmt.Errorf("create a pod: %w", err)
+}
+
+func (r *replicaSetLoop) deletePods(ctx context.Context, rs *appsv1.ReplicaSet, doomed []*corev1.Pod) error {
+	var group errgroup.Group
+	group.SetLimit(podWritesAtOnce)
+	for _, pod := range doomed {
+		group.Go(func() error {
+			_, err := r.c.client.Delete(ctx, key(pods, pod.Namespace, pod.Name), metav1.NewPreconditionDeleteOptions(string(pod.UID)))
+			if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+				return nil // gone already, or another pod by now: the next count tells
+			}
+			if err != nil {
+				return fmt.Errorf("delete pod %s: %w", pod.Name, err)
+			}
+			r.c.recorder.eventf(rs, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// report writes the status, and returns when a pod that is ready will count as available.
+func (r *replicaSetLoop) report(ctx context.Context, rs *appsv1.ReplicaSet, owned []*corev1.Pod, failure error) (time.Duration, error) {
+	status, again := r.status(rs, owned, failure)
+	if apiequality.Semantic.DeepEqual(status, rs.Status) {
+		return again, nil
+	}
+	_, err := r.c.client.Modify(ctx, key(replicaSets, rs.Namespace, rs.Name), "status", func(object api.Object) error {
+		current := object.(*appsv1.ReplicaSet)
+		if current.UID != rs.UID {
+			return errKeep
+		}
+		current.Status = status
+		return nil
+	})
+	if err != nil && !apierrors.IsNotFound(err) && err != errKeep {
+		return 0, fmt.Errorf("write the status: %w", err)
+	}
+	return again, nil
+}
+
+func (r *replicaSetLoop) status(rs *appsv1.ReplicaSet, owned []*corev1.Pod, failure error) (appsv1.ReplicaSetStatus, time.Duration) {
+	status := appsv1.ReplicaSetStatus{ObservedGeneration: rs.Generation, Conditions: slices.Clone(rs.Status.Conditions)}
+	template := labels.SelectorFromSet(rs.Spec.Template.Labels)
+	var again time.Duration
+	for _, pod := range alive(owned) {
+		status.Replicas++
+		if template.Matches(labels.Set(pod.Labels)) {
+			status.FullyLabeledReplicas++
+		}
+		since, ready := readySince(pod)
+		if !ready {
+			continue
+		}
+		status.ReadyReplicas++
+		left := since.Add(time.Duration(rs.Spec.MinReadySeconds) * time.Second).Sub(r.c.now())
+		if rs.Spec.MinReadySeconds == 0 || left <= 0 {
+			status.AvailableReplicas++
+		} else if again == 0 || left < again {
+			again = left
+		}
+	}
+	terminating := int32(0)
+	for _, pod := range owned {
+		if pod.DeletionTimestamp != nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+			terminating++
+		}
+	}
+	status.TerminatingReplicas = &terminating
+	status.Conditions = withFailure(status.Conditions, failure, metav1.NewTime(r.c.now()))
+	return status, again
+}
+
+func withFailure(conditions []appsv1.ReplicaSetCondition, failure error, now metav1.Time) []appsv1.ReplicaSetCondition {
+	at := slices.IndexFunc(conditions, func(c appsv1.ReplicaSetCondition) bool { return c.Type == appsv1.ReplicaSetReplicaFailure })
+	switch {
+	case failure == nil && at >= 0:
+		return slices.Delete(conditions, at, at+1)
+	case failure != nil && at < 0:
+		return append(conditions, appsv1.ReplicaSetCondition{
+			Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue, LastTransitionTime: now,
+			Reason: "FailedCreate", Message: failure.Error(),
+		})
+	}
+	return conditions
+}
+
+// readySince tells whether a pod is ready, and since when.
+func readySince(pod *corev1.Pod) (time.Time, bool) {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.LastTransitionTime.Time, c.Status == corev1.ConditionTrue
+		}
+	}
+	return time.Time{}, false
+}
