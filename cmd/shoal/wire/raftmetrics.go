@@ -1,0 +1,27 @@
+package wire
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// registerRaftMetrics tells what a person asks first about a control plane: who leads, and whether there is a leader.
+func registerRaftMetrics(r *prometheus.Registry, node interface {
+	IsLeader() bool
+	Leader() (id, address string, ok bool)
+}) {
+	number := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	r.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "shoal_raft_leader", Help: "1 while this server leads.",
+		}, func() float64 { return number(node.IsLeader()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "shoal_raft_has_leader", Help: "1 while this server knows a leader.",
+		}, func() float64 {
+			_, _, ok := node.Leader()
+			return number(ok || node.IsLeader())
+		}),
+	)
+}
