@@ -1,0 +1,366 @@
+package raft
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	hraft "github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+
+	"github.com/shoal-edge/shoal/store"
+)
+
+// checkpoint is the state on disk: a bbolt file with one entry for each object and a header that says up to where in the
+// log the state goes. Writing one down changes only what has changed, in one transaction. It is the library's snapshot
+// store: there is always one snapshot, the present one.
+//
+// The file is open only while somebody needs it, so that it is not mapped into memory for nothing.
+type checkpoint struct {
+	path  string
+	store *store.Store
+
+	writing sync.Mutex // one write or replacement at a time
+
+	mu   sync.Mutex // guards the rest
+	head header
+	open *handle
+}
+
+// header says what a checkpoint holds.
+type header struct {
+	Index              uint64 // of the last log entry in it
+	Term               uint64 // of that entry
+	Revision           uint64 // of the store
+	Count              uint64 // of objects
+	Configuration      hraft.Configuration
+	ConfigurationIndex uint64
+}
+
+const (
+	headerVersion  = 1
+	checkpointFill = 0.9
+)
+
+func bucketHeader() []byte { return []byte("header") }
+func bucketItems() []byte  { return []byte("items") }
+func keyHeader() []byte    { return []byte("header") }
+
+// handle counts the users of an open file.
+type handle struct {
+	db    *bbolt.DB
+	users int
+}
+
+// openCheckpoint reads the header of the checkpoint in a folder; without a file it is empty.
+func openCheckpoint(dir string, s *store.Store) (*checkpoint, error) {
+	c := &checkpoint{path: filepath.Join(dir, checkpointFile), store: s}
+	if err := os.RemoveAll(c.temp()); err != nil { // left by a crash
+		return nil, err
+	}
+	found, err := exists(c.path)
+	if err != nil || !found {
+		return c, err
+	}
+	err = c.view(func(tx *bbolt.Tx) error {
+		c.head, err = readHeader(tx)
+		return err
+	})
+	return c, err
+}
+
+func (c *checkpoint) temp() string { return c.path + ".new" }
+
+func (c *checkpoint) header() header {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.head
+}
+
+// acquire opens the file, or shares it with who has it open. The caller releases the handle.
+func (c *checkpoint) acquire() (*handle, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open == nil {
+		db, err := openBolt(c.path, boltOptions())
+		if err != nil {
+			return nil, err
+		}
+		c.open = &handle{db: db}
+	}
+	c.open.users++
+	return c.open, nil
+}
+
+func (c *checkpoint) release(h *handle) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.users--; h.users > 0 {
+		return nil
+	}
+	if c.open == h {
+		c.open = nil
+	}
+	return h.db.Close()
+}
+
+func (c *checkpoint) view(f func(*bbolt.Tx) error) error {
+	h, err := c.acquire()
+	if err != nil {
+		return err
+	}
+	return errors.Join(guard(c.path, func() error { return h.db.View(f) }), c.release(h))
+}
+
+// load fills the store from the file. Every item and their number are checked.
+func (c *checkpoint) load() error {
+	head := c.header()
+	if head.Index == 0 {
+		return nil
+	}
+	return c.view(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(bucketItems())
+		if bucket == nil {
+			return &DamagedError{c.path, errors.New("a bucket is missing")}
+		}
+		cursor := bucket.Cursor()
+		k, v := cursor.First()
+		count := uint64(0)
+		return c.store.Load(head.Revision, func() (store.Item, bool, error) {
+			if k == nil {
+				if count != head.Count {
+					return store.Item{}, false, &DamagedError{c.path, fmt.Errorf("%d objects are there, not %d", count, head.Count)}
+				}
+				return store.Item{}, false, nil
+			}
+			item, err := decodeItem(k, bytes.Clone(v))
+			if err != nil {
+				return store.Item{}, false, &DamagedError{c.path, err}
+			}
+			count++
+			k, v = cursor.Next()
+			return item, true, nil
+		})
+	})
+}
+
+// errOlder says that a newer checkpoint has come from the leader in the meantime.
+var errOlder = errors.New("the checkpoint on disk is newer")
+
+// write brings the file up to a header with the changes since the one before.
+func (c *checkpoint) write(head header, changes *store.Changes) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	older := c.header()
+	if head.Index <= older.Index {
+		return errOlder
+	}
+	path := c.path
+	if older.Index == 0 {
+		path = c.temp()
+	}
+	err := c.update(path, func(tx *bbolt.Tx) error {
+		count, err := applyChanges(tx, changes)
+		if err != nil {
+			return err
+		}
+		head.Count = uint64(int64(older.Count) + count)
+		return writeHeader(tx, head)
+	})
+	if err == nil && path != c.path {
+		err = replaceFile(path, c.path)
+	}
+	if err != nil {
+		return fmt.Errorf("write the checkpoint: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.head = head
+	return nil
+}
+
+// update changes the file at the path: the present one, or a new one that is made first.
+func (c *checkpoint) update(path string, f func(*bbolt.Tx) error) error {
+	if path == c.path {
+		h, err := c.acquire()
+		if err != nil {
+			return err
+		}
+		return errors.Join(guard(path, func() error { return h.db.Update(f) }), c.release(h))
+	}
+	if err := os.RemoveAll(path); err != nil {
+		return err
+	}
+	db, err := openBolt(path, boltOptions())
+	if err != nil {
+		return err
+	}
+	return errors.Join(guard(path, func() error { return db.Update(f) }), db.Close())
+}
+
+// replace puts a complete file that came from the leader in the place of the present one. Who still reads that one goes on.
+func (c *checkpoint) replace(temp string, head header) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if have := c.header(); head.Index < have.Index {
+		return errOlder
+	}
+	if err := replaceFile(temp, c.path); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.head, c.open = head, nil
+	return nil
+}
+
+// applyChanges returns by how many objects there are more.
+func applyChanges(tx *bbolt.Tx, changes *store.Changes) (int64, error) {
+	bucket, err := tx.CreateBucketIfNotExists(bucketItems())
+	if err != nil {
+		return 0, err
+	}
+	var more int64
+	for _, key := range changes.Deleted {
+		k := itemKey(key)
+		if bucket.Get(k) == nil {
+			continue // it came and went between two checkpoints
+		}
+		if err := bucket.Delete(k); err != nil {
+			return 0, err
+		}
+		more--
+	}
+	for _, item := range changes.Put {
+		k := itemKey(item.Key)
+		if bucket.Get(k) == nil {
+			more++
+		}
+		if err := bucket.Put(k, encodeItem(k, item)); err != nil {
+			return 0, err
+		}
+	}
+	return more, nil
+}
+
+func readHeader(tx *bbolt.Tx) (header, error) {
+	path := tx.DB().Path()
+	bucket := tx.Bucket(bucketHeader())
+	if bucket == nil {
+		return header{}, &DamagedError{path, errors.New("the header is missing")}
+	}
+	head, err := decodeHeader(bucket.Get(keyHeader()))
+	if err != nil {
+		return header{}, &DamagedError{path, err}
+	}
+	return head, nil
+}
+
+func writeHeader(tx *bbolt.Tx, head header) error {
+	bucket, err := tx.CreateBucketIfNotExists(bucketHeader())
+	if err != nil {
+		return err
+	}
+	return bucket.Put(keyHeader(), encodeHeader(head))
+}
+
+func encodeHeader(h header) []byte {
+	b := []byte{headerVersion}
+	for _, n := range []uint64{h.Index, h.Term, h.Revision, h.Count, h.ConfigurationIndex} {
+		b = binary.AppendUvarint(b, n)
+	}
+	b = append(b, hraft.EncodeConfiguration(h.Configuration)...)
+	return binary.BigEndian.AppendUint32(b, checksum(b))
+}
+
+func decodeHeader(b []byte) (h header, err error) {
+	if len(b) < crcSize || checksum(b[:len(b)-crcSize]) != binary.BigEndian.Uint32(b[len(b)-crcSize:]) {
+		return header{}, errors.New("the checksum of the header is wrong")
+	}
+	r := reader{rest: b[:len(b)-crcSize]}
+	if version := r.byte(); version != headerVersion {
+		return header{}, fmt.Errorf("the header has the unknown version %d", version)
+	}
+	for _, n := range []*uint64{&h.Index, &h.Term, &h.Revision, &h.Count, &h.ConfigurationIndex} {
+		*n = r.uvarint()
+	}
+	if r.bad {
+		return header{}, errors.New("the header is cut off")
+	}
+	h.Configuration = hraft.DecodeConfiguration(r.rest)
+	return h, nil
+}
+
+// itemKey sorts by resource, namespace and name; none of them can hold a zero byte.
+func itemKey(k store.Key) []byte {
+	return []byte(k.Resource + "\x00" + k.Namespace + "\x00" + k.Name)
+}
+
+// encodeItem makes an item's value: a CRC over the key and the rest, the revision, and the object.
+func encodeItem(key []byte, item store.Item) []byte {
+	b := make([]byte, crcSize, crcSize+binary.MaxVarintLen64+len(item.Value))
+	b = binary.AppendUvarint(b, item.Revision)
+	b = append(b, item.Value...)
+	binary.BigEndian.PutUint32(b, checksum(key, b[crcSize:]))
+	return b
+}
+
+// decodeItem reads an item that keeps the value's memory.
+func decodeItem(key, value []byte) (store.Item, error) {
+	parts := bytes.SplitN(key, []byte{0}, 3)
+	if len(parts) != 3 || len(value) < crcSize || checksum(key, value[crcSize:]) != binary.BigEndian.Uint32(value) {
+		return store.Item{}, fmt.Errorf("the checksum of %q is wrong", key)
+	}
+	r := reader{rest: value[crcSize:]}
+	item := store.Item{
+		Key:      store.Key{Resource: string(parts[0]), Namespace: string(parts[1]), Name: string(parts[2])},
+		Revision: r.uvarint(),
+		Value:    r.rest,
+	}
+	if r.bad {
+		return store.Item{}, fmt.Errorf("the revision of %q is cut off", key)
+	}
+	return item, nil
+}
+
+// The library's view of the checkpoint follows.
+
+// List returns the one snapshot, if there is one.
+func (c *checkpoint) List() ([]*hraft.SnapshotMeta, error) {
+	head := c.header()
+	if head.Index == 0 {
+		return nil, nil
+	}
+	return []*hraft.SnapshotMeta{head.meta()}, nil
+}
+
+func (h header) meta() *hraft.SnapshotMeta {
+	return &hraft.SnapshotMeta{
+		Version: hraft.SnapshotVersionMax, ID: fmt.Sprintf("%d-%d", h.Term, h.Index), Index: h.Index, Term: h.Term,
+		Configuration: h.Configuration, ConfigurationIndex: h.ConfigurationIndex,
+	}
+}
+
+// Open returns the present snapshot as a stream, whatever the name: an older one is never better.
+func (c *checkpoint) Open(string) (*hraft.SnapshotMeta, io.ReadCloser, error) {
+	s, err := c.stream()
+	if err != nil {
+		return nil, nil, err
+	}
+	meta := s.head.meta()
+	meta.Size = s.size
+	return meta, s, nil
+}
+
+// Create starts a snapshot: of this server's own state, or one that is received.
+func (c *checkpoint) Create(_ hraft.SnapshotVersion, index, term uint64, configuration hraft.Configuration, configurationIndex uint64,
+	_ hraft.Transport) (hraft.SnapshotSink, error) {
+	return &sink{checkpoint: c, head: header{
+		Index: index, Term: term, Configuration: configuration, ConfigurationIndex: configurationIndex,
+	}}, nil
+}

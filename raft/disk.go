@@ -1,0 +1,134 @@
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	lockFile       = "lock"
+	logFile        = "raft.db"
+	checkpointFile = "checkpoint.db"
+)
+
+// openTimeout bounds the wait for a database file that somebody else has open.
+const openTimeout = time.Second
+
+// castagnoli has instructions of its own on amd64 and arm64.
+func checksum(parts ...[]byte) uint32 {
+	table := crc32.MakeTable(crc32.Castagnoli) // computed once inside the standard library
+	var sum uint32
+	for _, p := range parts {
+		sum = crc32.Update(sum, table, p)
+	}
+	return sum
+}
+
+// DamagedError says that a file of the data folder cannot be trusted.
+type DamagedError struct {
+	Path string
+	Err  error
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("%s is damaged (%v): move the folder %s away and join again to copy the state from the other servers, "+
+		"or restore a snapshot if this was the only one", e.Path, e.Err, filepath.Dir(e.Path))
+}
+
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// lockDir makes this process the only user of a data folder until the file is closed.
+func lockDir(dir string) (*os.File, error) {
+	path := filepath.Join(dir, lockFile)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("the data folder %s is in use by another shoal process: stop that one or choose another folder", dir)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return f, nil
+}
+
+func boltOptions() *bbolt.Options {
+	return &bbolt.Options{Timeout: openTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true}
+}
+
+// openBolt opens a database that must be sound. bbolt reports much damage by a panic or a fault in the mapped file, and
+// guard turns both into errors.
+func openBolt(path string, opts *bbolt.Options) (db *bbolt.DB, err error) {
+	err = guard(path, func() error {
+		db, err = bbolt.Open(path, 0o600, opts)
+		return err
+	})
+	return db, err
+}
+
+// guard runs f and makes what it finds wrong with a database file a *DamagedError.
+func guard(path string, f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = &DamagedError{Path: path, Err: fmt.Errorf("%v", p)}
+		}
+	}()
+	err = f()
+	var damaged *DamagedError
+	var path2 *fs.PathError
+	switch {
+	case err == nil, errors.As(err, &damaged), errors.As(err, &path2):
+		return err
+	case errors.Is(err, bbolt.ErrTimeout):
+		return fmt.Errorf("%s is in use by another process: stop that one or choose another data folder", path)
+	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrVersionMismatch), errors.Is(err, bbolt.ErrChecksum),
+		strings.Contains(err.Error(), "file size too small"):
+		return &DamagedError{Path: path, Err: err}
+	}
+	return err
+}
+
+// replaceFile puts a finished file in its place for good.
+func replaceFile(temp, path string) error {
+	f, err := os.Open(temp)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -1,0 +1,96 @@
+package raft
+
+import (
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	hraft "github.com/hashicorp/raft"
+
+	"github.com/shoal-edge/shoal/store"
+)
+
+// fsm applies the log to the store. It is a shim: all meaning is in the store.
+type fsm struct {
+	store      *store.Store
+	checkpoint *checkpoint
+
+	// failed is closed when an entry cannot be understood: from then on nothing is applied, and the server has to stop.
+	failed  chan struct{}
+	failure error
+
+	// due has something in it when so much was applied that a checkpoint is due.
+	due                    chan struct{}
+	entries, bytes         atomic.Int64
+	maxEntries, maxBytes   int64
+	configurationsReceived func()
+}
+
+// Apply applies one entry. Its result is nil or the store's error.
+func (f *fsm) Apply(entry *hraft.Log) any {
+	if f.failure != nil {
+		return f.failure
+	}
+	txn, err := decodeTxn(entry.Data)
+	if err != nil {
+		f.failure = fmt.Errorf("log entry %d: %w", entry.Index, err)
+		close(f.failed)
+		return f.failure
+	}
+	err = f.store.Apply(entry.Index, txn)
+	entries, bytes := f.entries.Add(1), f.bytes.Add(int64(len(entry.Data)))
+	if entries >= f.maxEntries || bytes >= f.maxBytes {
+		select {
+		case f.due <- struct{}{}:
+		default:
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return nil
+}
+
+// StoreConfiguration hears of a change of members. It also lets the library count the entry as applied.
+func (f *fsm) StoreConfiguration(uint64, hraft.Configuration) { f.configurationsReceived() }
+
+// Snapshot takes what a checkpoint has to write.
+func (f *fsm) Snapshot() (hraft.FSMSnapshot, error) {
+	if f.failure != nil {
+		return nil, f.failure
+	}
+	return &fsmSnapshot{fsm: f, entries: f.entries.Load(), bytes: f.bytes.Load(), changes: f.store.Changes()}, nil
+}
+
+// Restore makes the store what the checkpoint has, which just came from the leader. The stream is that very file's, so
+// it need not be read.
+func (f *fsm) Restore(io.ReadCloser) error { return f.checkpoint.load() }
+
+type fsmSnapshot struct {
+	fsm            *fsm
+	entries, bytes int64
+	changes        *store.Changes
+	persisted      bool
+}
+
+// Persist writes the changes into the checkpoint.
+func (s *fsmSnapshot) Persist(to hraft.SnapshotSink) error {
+	own, ok := to.(*sink)
+	if !ok {
+		return fmt.Errorf("a checkpoint cannot be written into a %T", to)
+	}
+	if err := own.persist(s.changes); err != nil {
+		return err
+	}
+	s.persisted = true
+	s.fsm.entries.Add(-s.entries)
+	s.fsm.bytes.Add(-s.bytes)
+	return nil
+}
+
+// Release gives changes that were not written back to the store.
+func (s *fsmSnapshot) Release() {
+	if !s.persisted {
+		s.changes.Undo()
+	}
+}

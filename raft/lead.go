@@ -1,0 +1,210 @@
+package raft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// leadBackoff is the pause before work as a leader starts again when nobody else could take over.
+const leadBackoff = time.Second
+
+// Lead is work that only the leader does. Its context ends with the leadership; the term grows with each leader.
+type Lead func(ctx context.Context, term uint64) error
+
+// Run acts on leadership until ctx ends, then hands it over and stops the node. While this server leads, lead runs, from the
+// moment that everything earlier leaders committed is in the store. When it returns early, another server becomes leader.
+func (n *Node) Run(ctx context.Context, lead Lead) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.writeCheckpoints(groupCtx) })
+	group.Go(func() error { return n.watchLeader(groupCtx) })
+	group.Go(func() error { return n.followLeadership(groupCtx, lead) })
+	group.Go(func() error {
+		select {
+		case <-n.fsm.failed:
+			return n.fsm.failure
+		case <-groupCtx.Done():
+			return nil
+		}
+	})
+	err := group.Wait()
+	n.handOver()
+	return errors.Join(err, n.Close())
+}
+
+// followLeadership starts and stops lead. The library's channel may join a loss and a new gain into one message, so that
+// every message first ends what runs.
+func (n *Node) followLeadership(ctx context.Context, lead Lead) error {
+	var running leadership
+	defer running.stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case leading := <-n.raft.LeaderCh():
+			running.stop()
+			n.ready.clear()
+			n.wake()
+			if err := n.retime(leading); err != nil {
+				return err
+			}
+			if leading {
+				running.start(ctx, func(ctx context.Context) { n.leadUntilLost(ctx, lead) })
+			} else {
+				n.logger.Info("this server no longer leads")
+			}
+		}
+	}
+}
+
+// leadership is the work that goes on while this server leads.
+type leadership struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+func (l *leadership) start(ctx context.Context, work func(context.Context)) {
+	ctx, l.cancel = context.WithCancel(ctx)
+	l.done.Go(func() { work(ctx) })
+}
+
+// stop returns when the work has ended: there are never two at a time.
+func (l *leadership) stop() {
+	if l.cancel != nil {
+		l.cancel()
+		l.done.Wait()
+		l.cancel = nil
+	}
+}
+
+// leadUntilLost runs lead; when that fails, another server gets the leadership, or, if there is none, lead starts again.
+func (n *Node) leadUntilLost(ctx context.Context, lead Lead) {
+	for ctx.Err() == nil {
+		err := n.leadOnce(ctx, lead)
+		if ctx.Err() != nil {
+			return
+		}
+		n.logger.Error("the work of the leader ended early, stepping down", "error", err)
+		if err := n.transferLeadership(ctx); err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(leadBackoff):
+		}
+	}
+}
+
+func (n *Node) leadOnce(ctx context.Context, lead Lead) error {
+	term := n.raft.CurrentTerm()
+	if err := wait(ctx, n.raft.Barrier(0)); err != nil {
+		return fmt.Errorf("wait for the earlier terms: %w", err)
+	}
+	if n.raft.CurrentTerm() != term {
+		return errors.New("the term is over")
+	}
+	n.ready.set()
+	n.logger.Info("this server leads", "term", term, "revision", n.store.Revision())
+	if err := lead(ctx, term); err != nil {
+		return err
+	}
+	return errors.New("it returned without being asked to")
+}
+
+func (n *Node) transferLeadership(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	return wait(ctx, n.raft.LeadershipTransfer())
+}
+
+// handOver gives the leadership to another server before a stop, if there is one that can take it.
+func (n *Node) handOver() {
+	if !n.IsLeader() || len(n.Servers()) < 2 {
+		return
+	}
+	if err := n.transferLeadership(context.Background()); err != nil {
+		n.logger.Warn("the leadership could not be handed over", "error", err)
+	}
+}
+
+// watchLeader wakes whoever waits for a change of leader.
+func (n *Node) watchLeader(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.observed:
+			n.wake()
+		}
+	}
+}
+
+// writeCheckpoints writes a checkpoint whenever one is due.
+func (n *Node) writeCheckpoints(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.fsm.due:
+			if err := n.raft.Snapshot().Error(); err != nil && ctx.Err() == nil {
+				n.logger.Warn("no checkpoint was written, the next write tries again", "error", err)
+			}
+		}
+	}
+}
+
+// future is a library's promise.
+type future interface{ Error() error }
+
+// wait waits for a future, but no longer than the context. The library resolves every future that it has accepted when
+// leadership or the node ends, so the goroutine ends too.
+func wait(ctx context.Context, f future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// readiness says whether the present leadership has passed its barrier.
+type readiness struct {
+	mu   sync.Mutex
+	done bool
+	wait chan struct{}
+}
+
+func (r *readiness) set() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done = true
+	if r.wait != nil {
+		close(r.wait)
+		r.wait = nil
+	}
+}
+
+func (r *readiness) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done = false
+}
+
+// waiting returns nil when ready, or what will be closed then.
+func (r *readiness) waiting() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done {
+		return nil
+	}
+	if r.wait == nil {
+		r.wait = make(chan struct{})
+	}
+	return r.wait
+}

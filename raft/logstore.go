@@ -1,0 +1,283 @@
+package raft
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	hraft "github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+)
+
+// logStore keeps the log and the votes in one bbolt file. Entries follow one another without gaps.
+//
+// An entry's key is its index, big endian; its value is a version byte, the entry's type, its term, its data and a CRC over
+// all of that and the key.
+type logStore struct {
+	db   *bbolt.DB
+	path string
+}
+
+const (
+	entryVersion = 1
+	crcSize      = 4
+	// deleteBatch bounds how long a compaction keeps appends waiting.
+	deleteBatch = 512
+	// logFill packs pages nearly full, since entries come in order.
+	logFill = 0.95
+)
+
+// errAbsent has the wording that the library looks for.
+var errAbsent = errors.New("not found")
+
+func bucketLog() []byte   { return []byte("log") }
+func bucketVotes() []byte { return []byte("votes") }
+
+func openLog(dir string) (*logStore, error) {
+	path := filepath.Join(dir, logFile)
+	found, err := exists(path)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		if err := createLog(path); err != nil {
+			return nil, fmt.Errorf("create %s: %w", path, err)
+		}
+	}
+	opts := boltOptions()
+	opts.NoFreelistSync = true // one page less for each append; the file is small, so finding its free pages is quick
+	db, err := openBolt(path, opts)
+	if err != nil {
+		return nil, err
+	}
+	s := &logStore{db: db, path: path}
+	if err := guard(path, s.verify); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// createLog makes an empty file under another name first: a crash leaves either no log or a whole one.
+func createLog(path string) error {
+	temp := path + ".new"
+	if err := os.RemoveAll(temp); err != nil {
+		return err
+	}
+	db, err := bbolt.Open(temp, 0o600, boltOptions())
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		_, err1 := tx.CreateBucket(bucketLog())
+		_, err2 := tx.CreateBucket(bucketVotes())
+		return errors.Join(err1, err2)
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	return replaceFile(temp, path)
+}
+
+// verify reads every entry once: a server must not vote or lead with a log that it cannot trust.
+func (s *logStore) verify() error {
+	return s.db.View(func(tx *bbolt.Tx) error {
+		log, votes := tx.Bucket(bucketLog()), tx.Bucket(bucketVotes())
+		if log == nil || votes == nil {
+			return &DamagedError{s.path, errors.New("a bucket is missing")}
+		}
+		next := uint64(0)
+		cursor := log.Cursor()
+		for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
+			var entry hraft.Log
+			if err := decodeEntry(k, v, &entry); err != nil {
+				return &DamagedError{s.path, err}
+			}
+			if next != 0 && entry.Index != next {
+				return &DamagedError{s.path, fmt.Errorf("entry %d follows entry %d", entry.Index, next-1)}
+			}
+			next = entry.Index + 1
+		}
+		return nil
+	})
+}
+
+// join makes sure that the log goes on where the checkpoint ends. A log that ends before it was left by a crash right after
+// a checkpoint came from the leader: the checkpoint has all of it.
+func (s *logStore) join(head header) error {
+	first, err := s.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := s.LastIndex()
+	switch {
+	case err != nil:
+		return err
+	case last == 0:
+		return nil
+	case first > head.Index+1:
+		return &DamagedError{s.path, fmt.Errorf("it begins with entry %d, but the checkpoint ends with %d", first, head.Index)}
+	case last < head.Index:
+		return s.DeleteRange(first, last)
+	}
+	return nil
+}
+
+func (s *logStore) close() error { return s.db.Close() }
+
+// IsMonotonic tells the library to leave no gaps: after a snapshot it empties the log.
+func (s *logStore) IsMonotonic() bool { return true }
+
+// FirstIndex returns the index of the oldest entry, or 0.
+func (s *logStore) FirstIndex() (uint64, error) {
+	return s.edge((*bbolt.Cursor).First)
+}
+
+// LastIndex returns the index of the newest entry, or 0.
+func (s *logStore) LastIndex() (uint64, error) {
+	return s.edge((*bbolt.Cursor).Last)
+}
+
+func (s *logStore) edge(move func(*bbolt.Cursor) ([]byte, []byte)) (index uint64, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		if k, _ := move(tx.Bucket(bucketLog()).Cursor()); k != nil {
+			index = binary.BigEndian.Uint64(k)
+		}
+		return nil
+	})
+	return index, err
+}
+
+// GetLog reads one entry.
+func (s *logStore) GetLog(index uint64, entry *hraft.Log) error {
+	return s.db.View(func(tx *bbolt.Tx) error {
+		k := logKey(index)
+		v := tx.Bucket(bucketLog()).Get(k[:])
+		if v == nil {
+			return hraft.ErrLogNotFound
+		}
+		return decodeEntry(k[:], v, entry)
+	})
+}
+
+// StoreLog appends one entry.
+func (s *logStore) StoreLog(entry *hraft.Log) error { return s.StoreLogs([]*hraft.Log{entry}) }
+
+// StoreLogs appends entries in one transaction, with one flush of the disk.
+func (s *logStore) StoreLogs(entries []*hraft.Log) error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(bucketLog())
+		bucket.FillPercent = logFill
+		for _, entry := range entries {
+			k := logKey(entry.Index)
+			if err := bucket.Put(k[:], encodeEntry(k[:], entry)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// DeleteRange removes entries, both ends included. Old ones go in batches, oldest first; the newest go at once, so that a
+// crash never leaves a gap.
+func (s *logStore) DeleteRange(first, last uint64) error {
+	newest, err := s.LastIndex()
+	if err != nil {
+		return err
+	}
+	batch := uint64(deleteBatch)
+	if last >= newest {
+		batch = last - first + 1
+	}
+	for ; first <= last; first += batch {
+		until := min(last, first+batch-1)
+		err := s.db.Update(func(tx *bbolt.Tx) error {
+			bucket := tx.Bucket(bucketLog())
+			for index := first; index <= until; index++ {
+				k := logKey(index)
+				if err := bucket.Delete(k[:]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Set keeps a value of the library's.
+func (s *logStore) Set(key, value []byte) error {
+	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketVotes()).Put(key, value) })
+}
+
+// Get returns a value of the library's.
+func (s *logStore) Get(key []byte) (value []byte, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		v := tx.Bucket(bucketVotes()).Get(key)
+		if v == nil {
+			return errAbsent
+		}
+		value = append([]byte{}, v...)
+		return nil
+	})
+	return value, err
+}
+
+// SetUint64 keeps a number of the library's.
+func (s *logStore) SetUint64(key []byte, value uint64) error {
+	return s.Set(key, binary.BigEndian.AppendUint64(nil, value))
+}
+
+// GetUint64 returns a number of the library's.
+func (s *logStore) GetUint64(key []byte) (uint64, error) {
+	v, err := s.Get(key)
+	if err != nil {
+		return 0, err
+	}
+	if len(v) != 8 {
+		return 0, &DamagedError{s.path, fmt.Errorf("the number %q has %d bytes", key, len(v))}
+	}
+	return binary.BigEndian.Uint64(v), nil
+}
+
+func logKey(index uint64) (k [8]byte) {
+	binary.BigEndian.PutUint64(k[:], index)
+	return k
+}
+
+func encodeEntry(key []byte, entry *hraft.Log) []byte {
+	b := make([]byte, 0, 2+2*binary.MaxVarintLen64+len(entry.Data)+len(entry.Extensions)+crcSize)
+	b = append(b, entryVersion, byte(entry.Type))
+	b = binary.AppendUvarint(b, entry.Term)
+	b = appendBytes(b, entry.Extensions)
+	b = append(b, entry.Data...)
+	return binary.BigEndian.AppendUint32(b, checksum(key, b))
+}
+
+func decodeEntry(key, value []byte, entry *hraft.Log) error {
+	if len(key) != 8 || len(value) < crcSize {
+		return errors.New("an entry is too short")
+	}
+	index := binary.BigEndian.Uint64(key)
+	body := value[:len(value)-crcSize]
+	if checksum(key, body) != binary.BigEndian.Uint32(value[len(body):]) {
+		return fmt.Errorf("the checksum of entry %d is wrong", index)
+	}
+	r := reader{rest: body}
+	if version := r.byte(); version != entryVersion {
+		return fmt.Errorf("entry %d has the unknown version %d", index, version)
+	}
+	*entry = hraft.Log{Index: index, Type: hraft.LogType(r.byte()), Term: r.uvarint()}
+	if extensions := r.bytes(); len(extensions) > 0 {
+		entry.Extensions = append([]byte{}, extensions...)
+	}
+	if r.bad {
+		return fmt.Errorf("entry %d is cut off", index)
+	}
+	entry.Data = append([]byte{}, r.rest...) // the mapped file is not ours after the transaction
+	return nil
+}

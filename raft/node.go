@@ -1,0 +1,210 @@
+// Package raft owns the order of the cluster's transactions: the log and the votes, the checkpoint, the membership and the
+// leadership. It puts committed transactions into a store.Store and is a store.Proposer.
+//
+// Memory is the state, the log is what is not in the checkpoint yet, the checkpoint is one bbolt file that is changed in
+// place, by what has changed. A follower that is too far behind gets a stream of the leader's checkpoint.
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+
+	"github.com/shoal-edge/shoal/store"
+)
+
+// Config configures a Node.
+type Config struct {
+	// ID names the server for good; Address is where the others reach it now.
+	ID      string
+	Address string
+	// Dir is the data folder; it is made when it is not there.
+	Dir   string
+	Layer Layer
+	// Bootstrap makes the first server of a new cluster. It does nothing on one that has a log already.
+	Bootstrap bool
+	// Store is filled by Open. It must be empty and collect changes (Persisted).
+	Store *store.Store
+	// ElectionTimeout is about how long after its leader's death a cluster has another. Default 500 ms.
+	ElectionTimeout time.Duration
+	// A checkpoint is written after so many entries or bytes of log; TrailingLogs entries stay for followers that are a bit
+	// behind. Defaults: 2048, 4 MiB, 1024.
+	CheckpointEntries int64
+	CheckpointBytes   int64
+	TrailingLogs      uint64
+	Logger            *slog.Logger
+}
+
+const (
+	defaultElectionTimeout   = 500 * time.Millisecond
+	defaultCheckpointEntries = 2048
+	defaultCheckpointBytes   = 4 << 20
+	defaultTrailingLogs      = 1024
+
+	// maxBatch is how many entries share one flush of the disk, and one message to a follower.
+	maxBatch = 128
+	// ioTimeout bounds one message between servers; it is long because entries may be large and links slow.
+	ioTimeout = 5 * time.Second
+	// stopTimeout bounds each step of a graceful stop.
+	stopTimeout = 3 * time.Second
+	// never keeps the library from checkpoints of its own accord: Run decides when one is due.
+	never = 1000 * time.Hour
+)
+
+// Node is this server's part in the consensus.
+type Node struct {
+	cfg        Config
+	logger     *slog.Logger
+	store      *store.Store
+	lock       *os.File
+	log        *logStore
+	checkpoint *checkpoint
+	fsm        *fsm
+	transport  *hraft.NetworkTransport
+	raft       *hraft.Raft
+	observed   chan hraft.Observation
+	observer   *hraft.Observer
+
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next change of leader or members
+
+	reads readBatch
+	ready readiness
+
+	closing sync.Once
+	closed  atomic.Bool
+}
+
+// Open reads the data folder into the store and takes part in the consensus until Close. Run must be called for the node
+// to act on leadership.
+func Open(cfg Config) (n *Node, err error) {
+	setDefaults(&cfg)
+	n = &Node{cfg: cfg, logger: cfg.Logger, store: cfg.Store, changed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+			n = nil
+		}
+	}()
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return n, fmt.Errorf("make the data folder: %w", err)
+	}
+	if n.lock, err = lockDir(cfg.Dir); err != nil {
+		return n, err
+	}
+	if n.checkpoint, err = openCheckpoint(cfg.Dir, cfg.Store); err != nil {
+		return n, err
+	}
+	if n.log, err = openLog(cfg.Dir); err != nil {
+		return n, err
+	}
+	if err := n.log.join(n.checkpoint.header()); err != nil {
+		return n, err
+	}
+	if err := n.checkpoint.load(); err != nil {
+		return n, err
+	}
+	return n, n.start()
+}
+
+func setDefaults(cfg *Config) {
+	if cfg.ElectionTimeout <= 0 {
+		cfg.ElectionTimeout = defaultElectionTimeout
+	}
+	if cfg.CheckpointEntries <= 0 {
+		cfg.CheckpointEntries = defaultCheckpointEntries
+	}
+	if cfg.CheckpointBytes <= 0 {
+		cfg.CheckpointBytes = defaultCheckpointBytes
+	}
+	if cfg.TrailingLogs == 0 {
+		cfg.TrailingLogs = defaultTrailingLogs
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+func (n *Node) start() error {
+	library := newLibraryLogger(n.logger)
+	n.fsm = &fsm{
+		store: n.store, checkpoint: n.checkpoint, failed: make(chan struct{}), due: make(chan struct{}, 1),
+		maxEntries: n.cfg.CheckpointEntries, maxBytes: n.cfg.CheckpointBytes, configurationsReceived: n.wake,
+	}
+	n.transport = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
+		Stream: streamLayer{n.cfg.Layer, n.cfg.Address}, MaxPool: 3, Timeout: ioTimeout, Logger: library,
+	})
+	conf := hraft.DefaultConfig()
+	conf.LocalID = hraft.ServerID(n.cfg.ID)
+	conf.Logger = library
+	conf.NoLegacyTelemetry = true
+	conf.NoSnapshotRestoreOnStart = true // done, and with better errors
+	conf.BatchApplyCh = true
+	conf.MaxAppendEntries = maxBatch
+	conf.TrailingLogs = n.cfg.TrailingLogs
+	conf.SnapshotInterval = never
+	conf.ShutdownOnRemove = false
+	n.setTimes(conf)
+	if n.cfg.Bootstrap {
+		if err := n.bootstrap(conf); err != nil {
+			return err
+		}
+	}
+	var err error
+	if n.raft, err = hraft.NewRaft(conf, n.fsm, n.log, n.log, n.checkpoint, n.transport); err != nil {
+		return fmt.Errorf("start the consensus: %w", err)
+	}
+	n.observed = make(chan hraft.Observation, 16)
+	n.observer = hraft.NewObserver(n.observed, false, func(o *hraft.Observation) bool {
+		_, ok := o.Data.(hraft.LeaderObservation)
+		return ok
+	})
+	n.raft.RegisterObserver(n.observer)
+	return nil
+}
+
+func (n *Node) bootstrap(conf *hraft.Config) error {
+	self := hraft.Server{ID: conf.LocalID, Address: hraft.ServerAddress(n.cfg.Address)}
+	err := hraft.BootstrapCluster(conf, n.log, n.log, n.checkpoint, n.transport, hraft.Configuration{Servers: []hraft.Server{self}})
+	if err != nil && !errors.Is(err, hraft.ErrCantBootstrap) {
+		return fmt.Errorf("begin a new cluster: %w", err)
+	}
+	return nil
+}
+
+// Close stops at once, without handing leadership over; Run does that. It may be called more than once.
+func (n *Node) Close() (err error) {
+	n.closing.Do(func() {
+		n.closed.Store(true)
+		if n.raft != nil {
+			n.raft.DeregisterObserver(n.observer)
+			stopped := n.raft.Shutdown()
+			err = errors.Join(err, n.transport.Close(), stopped.Error())
+			n.transport.CloseStreams()
+		} else if n.transport != nil {
+			err = n.transport.Close()
+		}
+		if n.log != nil {
+			err = errors.Join(err, n.log.close())
+		}
+		if n.lock != nil {
+			err = errors.Join(err, n.lock.Close())
+		}
+		n.wake()
+	})
+	return err
+}
+
+// wake tells everybody who waits on LeaderChanges.
+func (n *Node) wake() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
