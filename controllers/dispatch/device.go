@@ -93,8 +93,12 @@ func (d *Dispatcher) compare(dev *device) {
 		return
 	}
 	keys := d.keysOf(dev)
+	listed := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		listed[key] = true
+	}
 	for key := range dev.has {
-		if !slices.Contains(keys, key) {
+		if !listed[key] {
 			keys = append(keys, key)
 		}
 	}
@@ -142,13 +146,14 @@ func (d *Dispatcher) send(dev *device, keys []string) {
 func (d *Dispatcher) keysOf(dev *device) []string {
 	keys := []string{transport.ServersKey, "node"}
 	var own []string
+	present := make(map[string]bool)
 	for _, pod := range store.ListBy[corev1.Pod](d.reader, "node", dev.name) {
 		key := "pods/" + pod.Namespace + "/" + pod.Name
 		d.setUses(dev, key, pod)
-		own = append(own, key)
+		own, present[key] = append(own, key), true
 	}
 	for key := range dev.uses {
-		if !slices.Contains(own, key) {
+		if !present[key] {
 			d.setUses(dev, key, nil)
 		}
 	}

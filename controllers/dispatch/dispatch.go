@@ -56,6 +56,7 @@ type Dispatcher struct {
 	devices map[string]*device
 	users   map[string]map[*device]bool // by the key of a ConfigMap or Secret: the connected devices whose pods use it
 	peers   map[string]peer             // by node
+	beats   map[string]time.Time        // by node: when its lease was renewed
 }
 
 // New returns a dispatcher. Give it the hub with Use before the hub lets links in.
@@ -68,6 +69,7 @@ func New(cfg Config) *Dispatcher {
 		devices: make(map[string]*device),
 		users:   make(map[string]map[*device]bool),
 		peers:   make(map[string]peer),
+		beats:   make(map[string]time.Time),
 	}
 }
 
@@ -165,7 +167,10 @@ func (d *Dispatcher) nodeChanged(event store.Event) {
 	if dev := d.device(name); dev != nil {
 		d.touch(dev, "node")
 	}
-	if !d.peerChanged(name) {
+	if event.Type == store.Deleted {
+		d.forget(name)
+	}
+	if !d.peerChanged(event) {
 		return
 	}
 	for _, dev := range d.connected() {
@@ -183,6 +188,17 @@ func (d *Dispatcher) device(name string) *device {
 		return dev
 	}
 	return nil
+}
+
+// forget drops what is known of a device that has neither a node nor a link.
+func (d *Dispatcher) forget(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.peers, name)
+	delete(d.beats, name)
+	if dev := d.devices[name]; dev != nil && !dev.connected {
+		delete(d.devices, name)
+	}
 }
 
 func (d *Dispatcher) connected() []*device {

@@ -109,19 +109,20 @@ func (d *Dispatcher) peer(name string) []byte {
 	if object, ok := d.reader.Object(item); ok {
 		fresh.data = trim(object.(*corev1.Node))
 	}
-	if bytes.Equal(fresh.data, have.data) {
-		fresh.data = have.data
-	}
 	d.peers[name] = fresh
 	return fresh.data
 }
 
 // peerChanged reports whether a node's change matters to other devices.
-func (d *Dispatcher) peerChanged(name string) bool {
-	d.mu.Lock()
-	before, known := d.peers[name]
-	d.mu.Unlock()
-	return !bytes.Equal(before.data, d.peer(name)) || !known
+func (d *Dispatcher) peerChanged(event store.Event) bool {
+	if event.Type != store.Modified {
+		return true
+	}
+	older, _ := d.reader.Object(store.Item{Key: event.Item.Key, Value: event.Prev})
+	newer, _ := d.reader.Object(event.Item)
+	before, ok := older.(*corev1.Node)
+	after, alsoOK := newer.(*corev1.Node)
+	return !ok || !alsoOK || !bytes.Equal(trim(before), trim(after))
 }
 
 func trim(node *corev1.Node) []byte {
