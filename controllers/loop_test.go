@@ -1,0 +1,178 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/shoal-edge/shoal/store"
+)
+
+func TestLoopRunsEachKeyAloneAndBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := &Controllers{logger: slog.New(slog.DiscardHandler)}
+		busy, runs := map[store.Key]bool{}, map[string][]time.Duration{}
+		start := time.Now()
+		fail := errors.New("not yet")
+		l := c.newLoop("test", 3, func(_ context.Context, k store.Key) (time.Duration, error) {
+			if busy[k] {
+				t.Errorf("%s runs twice at once", k.Name)
+			}
+			busy[k] = true
+			runs[k.Name] = append(runs[k.Name], time.Since(start))
+			if k.Name != "fails" {
+				time.Sleep(time.Second)
+			}
+			busy[k] = false
+			switch {
+			case k.Name == "fails" && len(runs[k.Name]) < 5:
+				return 0, fail
+			case k.Name == "later" && len(runs[k.Name]) == 1:
+				return time.Minute, nil
+			}
+			return 0, nil
+		})
+		one := key(pods, "", "one")
+		done := make(chan struct{})
+		l.workers = 1 // the test's maps have no lock: one worker at a time writes them
+		go func() {
+			defer close(done)
+			l.work(ctx)
+		}()
+		for range 10 {
+			l.add(one)
+		}
+		synctest.Wait()
+		for range 10 {
+			l.add(one) // while it runs: once more afterwards
+		}
+		time.Sleep(5 * time.Second)
+		l.add(key(pods, "", "fails"))
+		l.add(key(pods, "", "later"))
+		l.queue.addAfter(one, time.Hour)
+		l.queue.addAfter(one, time.Minute)
+		l.queue.addAfter(one, 2*time.Minute)
+		time.Sleep(2 * time.Hour)
+		at := func(values ...time.Duration) []time.Duration { return values }
+		if want := at(0, time.Second, 65*time.Second); !cmp.Equal(runs["one"], want) {
+			t.Errorf("one ran at %v, want %v", runs["one"], want)
+		}
+		if want := at(5*time.Second, 66*time.Second); !cmp.Equal(runs["later"], want) {
+			t.Errorf("later ran at %v, want %v", runs["later"], want)
+		}
+		if len(runs["fails"]) != 5 || !slices.IsSorted(runs["fails"]) {
+			t.Errorf("fails ran at %v", runs["fails"])
+		}
+		cancel()
+		<-done
+		l.queue.close()
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	var got []time.Duration
+	for i := range 6 {
+		got = append(got, backoff(time.Second, 10*time.Second, i+1))
+	}
+	want := []time.Duration{1e9, 2e9, 4e9, 8e9, 10e9, 10e9}
+	if !cmp.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// A history of a few events cuts every watch off again and again: the controllers list anew and miss nothing.
+func TestControllersSurviveGaps(t *testing.T) {
+	inClusterWith(t, 4, store.Config{History: 3}, func(c *cluster) {
+		c.create(newDeployment("web", 12))
+		c.after(time.Minute)
+		c.mustBeDone("web", 12)
+		c.setImage("web", "app:2")
+		c.after(5 * time.Minute)
+		c.mustBeDone("web", 12)
+		c.delete(key(deployments, "default", "web"))
+		c.after(5 * time.Minute)
+		if n := len(c.pods()); n != 0 {
+			t.Errorf("%d pods are left", n)
+		}
+		c.create(newDeployment("big", 60)) // room for 80: what is gone must not take room
+		c.after(5 * time.Minute)
+		c.mustBeDone("big", 60)
+	})
+}
+
+func TestPendingPodsWaitForRoom(t *testing.T) {
+	inCluster(t, 1, func(c *cluster) {
+		c.create(newDeployment("web", 25)) // the device has room for 20
+		c.after(time.Minute)
+		if n := len(c.running()); n != 20 {
+			t.Fatalf("%d pods run, want 20", n)
+		}
+		c.after(15 * time.Minute) // past the progress deadline
+		revision := c.durable.Revision()
+		c.after(time.Hour)
+		if now := c.durable.Revision(); now != revision {
+			t.Errorf("waiting pods cost %d writes in an hour", now-revision)
+		}
+		c.create(newDeployment("first", 1))
+		c.resize("web", 21)
+		c.after(10 * time.Second)
+		c.resize("web", 19)
+		c.after(10 * time.Second)
+		c.mustBeDone("first", 1)
+		c.addDevice("n1")
+		c.resize("web", 39)
+		c.after(10 * time.Second)
+		c.mustBeDone("web", 39)
+	})
+}
+
+func TestEventsAreCountedAndExpire(t *testing.T) {
+	inCluster(t, 1, func(c *cluster) {
+		d := newDeployment("stuck", 1)
+		d.Spec.Template.Spec.NodeSelector = map[string]string{"no": "where"}
+		c.create(d)
+		c.after(time.Second)
+		for range 4 {
+			c.addRemoveNode()
+		}
+		counts := map[string]int32{}
+		for _, e := range store.List[corev1.Event](c.client.Reader(), "default") {
+			if e.Reason == "FailedScheduling" {
+				counts[e.Message] += 1000 + e.Count
+			}
+		}
+		want := map[string]int32{
+			"0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.":                                     1001,
+			"0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated taint(s).": 1004,
+		}
+		if diff := cmp.Diff(want, counts); diff != "" {
+			t.Errorf("events and their counts: %s", diff)
+		}
+		c.create(newDeployment("noisy", 19))
+		c.after(time.Minute)
+		if n := len(store.List[corev1.Event](c.client.Reader(), "")); n != 20 {
+			t.Errorf("%d events are kept, want the limit of 20 (%s)", n, c.eventReasons())
+		}
+		c.after(2 * time.Hour)
+		if got := c.eventReasons(); got != "" {
+			t.Errorf("hours later: %s", got)
+		}
+	})
+}
+
+// addRemoveNode makes a change that wakes the pods that wait.
+func (c *cluster) addRemoveNode() {
+	c.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "passing"}})
+	c.after(10 * time.Second)
+	c.delete(key(nodes, "", "passing"))
+	c.after(10 * time.Second)
+}
