@@ -84,6 +84,9 @@ func New(cfg Config) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("lab: making devices needs root; try sudo, or shoal dev --fake-runtime")
 	}
+	if err := needTools(); err != nil {
+		return nil, err
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -2,7 +2,6 @@ package dev
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -32,19 +31,19 @@ func (l *Lab) startNetwork(ctx context.Context) error {
 	}
 	l.net = box
 	link, pid := linkOf(l.cfg.Name), strconv.Itoa(box.pid)
-	if err := run(l.inBridge(ctx, "ip link add br0 type bridge && ip link set br0 up")); err != nil {
+	if err := runCommand(l.inBridge(ctx, "ip link add br0 type bridge && ip link set br0 up")); err != nil {
 		return err
 	}
-	if err := run(exec.CommandContext(ctx, "ip", "link", "add", link, "type", "veth", "peer", "name", "machine", "netns", pid)); err != nil {
+	if err := run(ctx, "ip", "link", "add", link, "type", "veth", "peer", "name", "machine", "netns", pid); err != nil {
 		return err
 	}
-	if err := run(l.inBridge(ctx, "ip link set machine master br0 up")); err != nil {
+	if err := runCommand(l.inBridge(ctx, "ip link set machine master br0 up")); err != nil {
 		return err
 	}
-	if err := run(exec.CommandContext(ctx, "ip", "addr", "add", l.Gateway()+"/24", "dev", link)); err != nil {
+	if err := run(ctx, "ip", "addr", "add", l.Gateway()+"/24", "dev", link); err != nil {
 		return err
 	}
-	return run(exec.CommandContext(ctx, "ip", "link", "set", link, "up"))
+	return run(ctx, "ip", "link", "set", link, "up")
 }
 
 // free checks that no address of this machine lies in the lab's subnet.
@@ -64,26 +63,26 @@ func free(subnet netip.Prefix) error {
 
 // plug lays the cable between a device and the bridge.
 func (l *Lab) plug(ctx context.Context, d *Device) error {
-	err := run(exec.CommandContext(ctx, "ip", "link", "add", d.port, "netns", strconv.Itoa(l.net.pid),
-		"type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(d.box.pid)))
+	err := run(ctx, "ip", "link", "add", d.port, "netns", strconv.Itoa(l.net.pid),
+		"type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(d.box.pid))
 	if err != nil {
 		return err
 	}
-	if err := run(l.inBridge(ctx, "ip link set "+d.port+" master br0 up")); err != nil {
+	if err := runCommand(l.inBridge(ctx, "ip link set "+d.port+" master br0 up")); err != nil {
 		return err
 	}
-	return run(d.Command(ctx, "sh", "-c", fmt.Sprintf(
+	return runCommand(d.Command(ctx, "sh", "-c", fmt.Sprintf(
 		"ip addr add %s/24 dev eth0 && ip link set eth0 up && ip route add default via %s", d.Address, l.Gateway())))
 }
 
 // Cut takes the device's network away: the bridge's end of its cable goes down.
 func (l *Lab) Cut(ctx context.Context, d *Device) error {
-	return run(l.inBridge(ctx, "ip link set "+d.port+" down"))
+	return runCommand(l.inBridge(ctx, "ip link set "+d.port+" down"))
 }
 
 // Restore undoes Cut.
 func (l *Lab) Restore(ctx context.Context, d *Device) error {
-	return run(l.inBridge(ctx, "ip link set "+d.port+" up"))
+	return runCommand(l.inBridge(ctx, "ip link set "+d.port+" up"))
 }
 
 func (l *Lab) inBridge(ctx context.Context, script string) *exec.Cmd {
@@ -126,18 +125,8 @@ func removeLink(name string) error {
 		return nil
 	}
 	// The namespace at the other end may be going, and the link with it.
-	if err := run(exec.Command("ip", "link", "del", name)); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
+	if err := run(context.Background(), "ip", "link", "del", name); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
 		return err
-	}
-	return nil
-}
-
-// run is a command's run with its complaint in the error.
-func run(cmd *exec.Cmd) error {
-	var stderr tail
-	cmd.Stderr = &stderr
-	if err := cmd.Run(); err != nil {
-		return errors.Join(fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(stderr.String())))
 	}
 	return nil
 }

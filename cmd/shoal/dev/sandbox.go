@@ -50,7 +50,7 @@ func newSandbox(st *state, name string) (*sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	var stderr tail
+	var stderr complaint
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("make namespaces: %w", err)
@@ -87,7 +87,7 @@ func (b *sandbox) kill() error {
 // command prepares a command that runs inside, in a session of its own, so that Ctrl-C at the terminal does not reach it.
 func (b *sandbox) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	full := append([]string{"-t", strconv.Itoa(b.pid), "-m", "-p", "-n", "-u", "--", name}, args...)
-	cmd := exec.CommandContext(ctx, "nsenter", full...)
+	cmd := exec.CommandContext(ctx, tool("nsenter"), full...)
 	cmd.Env = environment()
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -158,11 +158,6 @@ func (p *process) kill() error {
 	}
 }
 
-// environment is what processes of the lab see: nothing of the caller's but a path that has the system's tools.
-func environment() []string {
-	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}
-}
-
 // errFinal marks an error that waiting longer does not mend.
 var errFinal = errors.New("gave up")
 
@@ -186,15 +181,3 @@ func wait(ctx context.Context, try func() error) error {
 		}
 	}
 }
-
-// tail keeps the first bytes of a small process's complaints.
-type tail struct{ b []byte }
-
-func (t *tail) Write(p []byte) (int, error) {
-	if room := 4096 - len(t.b); room > 0 {
-		t.b = append(t.b, p[:min(room, len(p))]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string { return string(t.b) }
