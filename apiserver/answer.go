@@ -18,7 +18,7 @@ func (s *Server) answer(w http.ResponseWriter, req *request) error {
 		return s.serveReview(w, req)
 	case req.sub != "":
 		return s.serveSubresource(w, req)
-	case !slices.Contains(req.kind.Verbs, req.verb):
+	case !slices.Contains(req.kind.Verbs, req.verb), req.name == "" && (req.verb == "update" || req.verb == "patch"):
 		return errMethod(req)
 	}
 	switch req.verb {

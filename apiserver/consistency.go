@@ -10,7 +10,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shoal-edge/shoal/store"
 )
@@ -93,7 +92,7 @@ func (s *Server) atRevision(ctx context.Context, from *store.Store, asked string
 	}
 	revision, err := strconv.ParseUint(asked, 10, 64)
 	if err != nil {
-		return 0, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "", nil)
+		return 0, errBadRequest("invalid resource version: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, revisionWait)
 	defer cancel()

@@ -35,7 +35,7 @@ func errBadRequest(format string, args ...any) error {
 }
 
 func errMethod(req *request) error {
-	return apierrors.NewMethodNotSupported(req.groupResource(), req.verb)
+	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, req.verb, req.groupResource(), req.name, "", 0, true)
 }
 
 // errExpired tells that a revision is no longer in the history.

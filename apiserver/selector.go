@@ -29,8 +29,7 @@ func newSelector(req *request) (*selector, error) {
 	known := s.fieldsOf(req.kind.New())
 	for _, r := range s.fields.Requirements() {
 		if !known.Has(r.Field) {
-			return nil, errBadRequest("Unable to find %q that match label selector %q, field selector %q: field label not supported: %s",
-				req.kind.GVR().String(), s.labels, s.fields, r.Field)
+			return nil, errBadRequest("field label not supported: %s", r.Field)
 		}
 	}
 	return s, nil

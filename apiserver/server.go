@@ -110,7 +110,7 @@ func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &recorder{ResponseWriter: w}
 		req := parse(r)
-		defer s.finish(rec, req, s.cfg.Now())
+		defer s.finish(rec, req, time.Now())
 		if err := s.serve(rec, req); err != nil {
 			s.writeError(rec, req, err)
 		}
@@ -136,7 +136,7 @@ func (s *Server) serve(w *recorder, req *request) error {
 		ctx, cancel := context.WithTimeout(req.Context(), requestTimeout)
 		defer cancel()
 		req.Request = req.WithContext(ctx)
-		w.limit(s.cfg.Now().Add(writeTimeout))
+		w.limit(time.Now().Add(writeTimeout)) // a deadline is about real time, whatever clock objects see
 	}
 	if req.isResource {
 		return s.serveResource(w, req)
@@ -181,6 +181,6 @@ func (s *Server) finish(w *recorder, req *request, began time.Time) {
 		s.writeError(w, req, errInternal("the request panicked"))
 	}
 	w.limit(time.Time{})
-	s.metrics.count(req, w.code, s.cfg.Now().Sub(began))
+	s.metrics.count(req, w.code, time.Since(began))
 	s.cfg.Logger.Debug("request", "method", req.Method, "path", req.URL.Path, "user", req.user.name, "code", w.code)
 }
