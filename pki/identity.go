@@ -135,6 +135,18 @@ func LoadOrMakeKey(dir, name string) (*ecdsa.PrivateKey, error) {
 	return key, Write(dir, name+".key", data, 0o600)
 }
 
+// SavePair writes name.key and name.crt into a folder.
+func SavePair(dir, name string, certPEM []byte, key *ecdsa.PrivateKey) error {
+	keyPEM, err := encodeKey(key)
+	if err != nil {
+		return err
+	}
+	if err := Write(dir, name+".key", keyPEM, 0o600); err != nil {
+		return err
+	}
+	return Write(dir, name+".crt", certPEM, 0o644)
+}
+
 // LoadCA reads the authority of a server from a folder.
 func LoadCA(dir string) (*CA, error) {
 	certPEM, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
@@ -164,7 +176,7 @@ func (ca *CA) Save(dir string) error {
 // Dial opens a TLS connection to a server of the cluster and checks that it is one. Addresses are hints that change, so
 // the server's role counts, not the name in its certificate. alpn names the protocol.
 func (id *Identity) Dial(ctx context.Context, address, alpn string) (*tls.Conn, error) {
-	dialer := tls.Dialer{Config: id.ClientConfig(alpn)}
+	dialer := tls.Dialer{NetDialer: newDialer(), Config: id.ClientConfig(alpn)}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err

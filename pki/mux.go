@@ -131,6 +131,7 @@ func (m *Mux) Run(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
+		tuneConn(conn)
 		if !acquire(m.conns) {
 			_ = conn.Close()
 			continue
