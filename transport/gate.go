@@ -25,24 +25,34 @@ const leaderWait = 10 * time.Second
 // from the leader it sends devices there.
 type Gate struct {
 	mu      sync.Mutex
-	hub     *Hub
-	leaders []string
+	hub     *Hub          // nil: this server does not lead
+	leaders []string      // where devices are sent when it does not
 	changed chan struct{} // closed at the next change
 }
 
 // NewGate returns a gate that knows no leader.
 func NewGate() *Gate { return &Gate{changed: make(chan struct{})} }
 
-// Lead lets links in to the hub of this server.
-func (g *Gate) Lead(hub *Hub) { g.set(hub, nil) }
+// Lead lets links in to the hub of this server, until the returned function is called.
+func (g *Gate) Lead(hub *Hub) (stop func()) {
+	g.change(func() { g.hub = hub })
+	return func() {
+		g.change(func() {
+			if g.hub == hub {
+				g.hub = nil
+			}
+		})
+	}
+}
 
-// Follow sends links to the given addresses (host:port) of the leader. Without any, links wait for an election.
-func (g *Gate) Follow(leaders ...string) { g.set(nil, leaders) }
+// Follow notes the addresses (host:port) of the leader, where links are sent while this server does not lead. Without any,
+// links wait for an election.
+func (g *Gate) Follow(leaders ...string) { g.change(func() { g.leaders = leaders }) }
 
-func (g *Gate) set(hub *Hub, leaders []string) {
+func (g *Gate) change(set func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.hub, g.leaders = hub, leaders
+	set()
 	close(g.changed)
 	g.changed = make(chan struct{})
 }

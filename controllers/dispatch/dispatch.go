@@ -177,6 +177,7 @@ func (d *Dispatcher) nodeChanged(event store.Event) {
 		if dev.name != name {
 			d.touch(dev, "peers/"+name)
 		}
+		d.touch(dev, transport.ServersKey) // it may be a server that has come or gone
 	}
 }
 

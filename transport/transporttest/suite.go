@@ -121,13 +121,13 @@ func testNewTerm(b *bench) {
 	gate := transport.NewGate()
 	first, endFirst := b.hub(1)
 	b.owner.Use(first)
-	gate.Lead(first)
+	stopLeading := gate.Lead(first)
 	address := b.lab.Listen(b.t, "server", gate)
 	b.owner.Set("a", "old", "1")
 	device, link := b.device("a", address)
 	b.eventually("the first state", func() bool { return len(device.Desired()) == 1 })
 
-	gate.Follow()
+	stopLeading()
 	endFirst()
 	b.eventually("the link is down", func() bool { return !link.Connected() })
 	b.owner.Use(nil)
@@ -163,7 +163,7 @@ func testRedirect(b *bench) {
 	addresses := []string{b.lab.Listen(b.t, "one", gates[0]), b.lab.Listen(b.t, "two", gates[1])}
 	hub, end := b.hub(1)
 	b.owner.Use(hub)
-	gates[1].Lead(hub)
+	stopLeading := gates[1].Lead(hub)
 	gates[0].Follow(addresses[1])
 	b.owner.Set("a", "k", "1")
 	// The device knows the follower only.
@@ -172,6 +172,7 @@ func testRedirect(b *bench) {
 
 	next, _ := b.hub(2)
 	gates[1].Follow(addresses[0])
+	stopLeading()
 	end()
 	b.owner.Use(next)
 	began := time.Now()
@@ -203,13 +204,13 @@ func testServers(b *bench) {
 	addresses := []string{b.lab.Listen(b.t, "one", gates[0]), b.lab.Listen(b.t, "two", gates[1])}
 	hub, end := b.hub(1)
 	b.owner.Use(hub)
-	gates[0].Lead(hub)
+	stopLeading := gates[0].Lead(hub)
 	b.owner.Set("a", transport.ServersKey, strings.Join(addresses, "\n"))
 	device, _ := b.device("a", addresses[0])
 	b.eventually("the list of servers", func() bool { return len(device.Desired()) == 1 })
 
 	next, _ := b.hub(2)
-	gates[0].Follow()
+	stopLeading()
 	end()
 	b.lab.Stop(addresses[0])
 	b.owner.Use(next)
