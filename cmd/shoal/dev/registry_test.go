@@ -26,7 +26,7 @@ func layout(t *testing.T) (dir, digest string) {
 	index := fmt.Sprintf(`{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"annotations":{%q:"hello:v1"}}]}`,
 		digest, refName)
 	for name, data := range map[string][]byte{
-		"index.json":                                      []byte(index),
+		"index.json": []byte(index),
 		filepath.Join("blobs", "sha256", digest[7:]):      manifest,
 		filepath.Join("blobs", "secret-beside-the-blobs"): []byte("secret"),
 	} {
