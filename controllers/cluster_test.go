@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -31,19 +32,19 @@ const (
 // waits until nobody has anything left to do, and time passes only when nobody has.
 type cluster struct {
 	*testing.T
-	ctx      context.Context
-	durable  *store.Store
-	volatile *store.Store
-	local    store.Proposer // the volatile store's
-	client   *store.Client
-	stop     context.CancelFunc // of the leadership
-	led      chan error
-	wg       sync.WaitGroup
+	ctx     context.Context
+	durable *store.Store
+	client  *store.Client
+	stop    context.CancelFunc // of the leadership
+	led     chan error
+	wg      sync.WaitGroup
 
-	mu      sync.Mutex
-	cut     map[string]bool // devices that nobody hears of
-	kicked  []string
-	notRead func(*corev1.Pod) bool // pods that never become ready
+	mu       sync.Mutex
+	volatile *store.Store
+	local    store.Proposer  // the volatile store's
+	cut      map[string]bool // devices that nobody hears of
+	kicked   []string
+	notRead  func(*corev1.Pod) bool // pods that never become ready
 }
 
 // inCluster runs a test with the given nodes in a bubble.
@@ -60,7 +61,7 @@ func inClusterWith(t *testing.T, nodes int, cfg store.Config, test func(*cluster
 		proposer := store.NewLocal(c.durable)
 		c.client = store.NewClient(store.ClientConfig{
 			Durable: c.durable, Propose: proposer, Admit: []store.Admitter{DefaultTolerations(testReplace)},
-			Volatile: func() (*store.Store, store.Proposer, error) { return c.volatile, c.local, nil },
+			Volatile: c.present,
 		})
 		c.lead()
 		for i := range nodes {
@@ -80,8 +81,10 @@ func (c *cluster) lead() {
 	if c.volatile != nil {
 		first = (c.volatile.Revision()>>32 + 1) << 32
 	}
+	c.mu.Lock()
 	c.volatile = store.New(store.Config{Kinds: api.Kinds(), FirstRevision: first})
 	c.local = store.NewLocal(c.volatile)
+	c.mu.Unlock()
 	ctrl, err := New(Config{
 		Client: c.client, NodeGrace: testGrace, CA: []byte("PEM"), FinishedPods: 3, Events: 20,
 		Unreachable: func(node string) {
@@ -97,6 +100,13 @@ func (c *cluster) lead() {
 	ctx, c.stop = context.WithCancel(c.ctx)
 	c.led = make(chan error, 1)
 	go func() { c.led <- ctrl.Run(ctx) }()
+}
+
+// present is the volatile store of the present leadership.
+func (c *cluster) present() (*store.Store, store.Proposer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.volatile, c.local, nil
 }
 
 func (c *cluster) stepDown() {
@@ -253,7 +263,7 @@ func (c *cluster) step(pod *corev1.Pod) {
 				return nil
 			})
 		}
-		if err != nil && err != errKeep && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && c.ctx.Err() == nil {
+		if err != nil && !errors.Is(err, errKeep) && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && c.ctx.Err() == nil {
 			c.Error("device:", err)
 		}
 	})

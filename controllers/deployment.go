@@ -3,6 +3,7 @@ package controllers
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -238,7 +239,7 @@ func (r *rollout) scale(ctx context.Context, set *appsv1.ReplicaSet, want int32)
 		r.annotateSizes(current)
 		return nil
 	})
-	if apierrors.IsNotFound(err) || err == errKeep {
+	if apierrors.IsNotFound(err) || errors.Is(err, errKeep) {
 		return nil // gone: the next look will see
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -220,7 +221,7 @@ func (r *rollout) write(ctx context.Context) error {
 		current.Status.CollisionCount = collisions
 		return nil
 	})
-	if err != nil && err != errKeep && !apierrors.IsNotFound(err) {
+	if err != nil && !errors.Is(err, errKeep) && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("write the status: %w", err)
 	}
 	return nil

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,41 +20,46 @@ func TestLoopRunsEachKeyAloneAndBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		c := &Controllers{logger: slog.New(slog.DiscardHandler)}
-		busy, runs := map[store.Key]bool{}, map[string][]time.Duration{}
+		var mu sync.Mutex
+		busy, runs := map[string]bool{}, map[string][]time.Duration{}
 		start := time.Now()
-		fail := errors.New("not yet")
+		note := func(name string) int {
+			mu.Lock()
+			defer mu.Unlock()
+			if busy[name] {
+				t.Errorf("%s runs twice at once", name)
+			}
+			busy[name] = true
+			runs[name] = append(runs[name], time.Since(start))
+			return len(runs[name])
+		}
 		l := c.newLoop("test", 3, func(_ context.Context, k store.Key) (time.Duration, error) {
-			if busy[k] {
-				t.Errorf("%s runs twice at once", k.Name)
-			}
-			busy[k] = true
-			runs[k.Name] = append(runs[k.Name], time.Since(start))
-			if k.Name != "fails" {
-				time.Sleep(time.Second)
-			}
-			busy[k] = false
+			run := note(k.Name)
+			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			busy[k.Name] = false
 			switch {
-			case k.Name == "fails" && len(runs[k.Name]) < 5:
-				return 0, fail
-			case k.Name == "later" && len(runs[k.Name]) == 1:
+			case k.Name == "fails" && run < 4:
+				return 0, errors.New("not yet")
+			case k.Name == "later" && run == 1:
 				return time.Minute, nil
 			}
 			return 0, nil
 		})
+		var workers sync.WaitGroup
+		for range l.workers {
+			workers.Go(func() { l.work(ctx) })
+		}
 		one := key(pods, "", "one")
-		done := make(chan struct{})
-		l.workers = 1 // the test's maps have no lock: one worker at a time writes them
-		go func() {
-			defer close(done)
-			l.work(ctx)
-		}()
-		for range 10 {
-			l.add(one)
+		addOften := func() {
+			for range 10 {
+				l.add(one)
+			}
 		}
+		addOften()
 		synctest.Wait()
-		for range 10 {
-			l.add(one) // while it runs: once more afterwards
-		}
+		addOften() // while it runs: once more afterwards
 		time.Sleep(5 * time.Second)
 		l.add(key(pods, "", "fails"))
 		l.add(key(pods, "", "later"))
@@ -62,19 +67,23 @@ func TestLoopRunsEachKeyAloneAndBacksOff(t *testing.T) {
 		l.queue.addAfter(one, time.Minute)
 		l.queue.addAfter(one, 2*time.Minute)
 		time.Sleep(2 * time.Hour)
-		at := func(values ...time.Duration) []time.Duration { return values }
-		if want := at(0, time.Second, 65*time.Second); !cmp.Equal(runs["one"], want) {
-			t.Errorf("one ran at %v, want %v", runs["one"], want)
-		}
-		if want := at(5*time.Second, 66*time.Second); !cmp.Equal(runs["later"], want) {
-			t.Errorf("later ran at %v, want %v", runs["later"], want)
-		}
-		if len(runs["fails"]) != 5 || !slices.IsSorted(runs["fails"]) {
-			t.Errorf("fails ran at %v", runs["fails"])
-		}
 		cancel()
-		<-done
+		workers.Wait()
 		l.queue.close()
+		seconds := func(values ...float64) (times []time.Duration) {
+			for _, v := range values {
+				times = append(times, time.Duration(v*1e9))
+			}
+			return times
+		}
+		want := map[string][]time.Duration{
+			"one":   seconds(0, 1, 65),
+			"later": seconds(5, 66),
+			"fails": seconds(5, 6.02, 7.06, 8.14), // 20, 40, 80 ms after each failure
+		}
+		if diff := cmp.Diff(want, runs); diff != "" {
+			t.Errorf("runs: %s", diff)
+		}
 	})
 }
 

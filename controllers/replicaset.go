@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -199,7 +200,7 @@ func (r *replicaSetLoop) report(ctx context.Context, rs *appsv1.ReplicaSet, owne
 		current.Status = status
 		return nil
 	})
-	if err != nil && !apierrors.IsNotFound(err) && err != errKeep {
+	if err != nil && !apierrors.IsNotFound(err) && !errors.Is(err, errKeep) {
 		return 0, fmt.Errorf("write the status: %w", err)
 	}
 	return again, nil
