@@ -47,14 +47,20 @@ func Parse(name string, data []byte) (Config, error) {
 	if err := decoder.Decode(new(yaml.Node)); err == nil {
 		return Config{}, fmt.Errorf("config: %s: holds more than one YAML document; keep one", name)
 	}
+	complete, err := Complete(c)
+	if err != nil && name != "" {
+		return Config{}, fmt.Errorf("config: %s: %s", name, strings.TrimPrefix(err.Error(), "config: "))
+	}
+	return complete, err
+}
+
+// Complete fills in the defaults of a configuration that was made in code, and validates it.
+func Complete(c Config) (Config, error) {
 	if err := c.setDefaults(); err != nil {
 		return Config{}, fmt.Errorf("config: %w", err)
 	}
 	if err := c.validate(); err != nil {
-		if name == "" {
-			return Config{}, fmt.Errorf("config: %w", err)
-		}
-		return Config{}, fmt.Errorf("config: %s: %w", name, err)
+		return Config{}, fmt.Errorf("config: %w", err)
 	}
 	return c, nil
 }

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -133,7 +134,7 @@ func (a *Authority) grant(ctx context.Context, path string, peer *x509.Certifica
 	if err := a.Members.Claim(ctx, body.Name, KeyHash(peer)); err != nil {
 		return nil, err
 	}
-	return a.CA.grant(peer, body, a.Members.Servers())
+	return a.CA.grant(peer.PublicKey, body, a.Members.Servers())
 }
 
 // checkRenewal lets a member renew its own certificate, even an expired one: the key is known, and a device may have been
@@ -152,17 +153,22 @@ func (a *Authority) checkRenewal(peer *x509.Certificate, body *joinBody) error {
 	return nil
 }
 
-func (ca *CA) grant(peer *x509.Certificate, body *joinBody, servers []string) (*Grant, error) {
+// Grant issues to this server itself, which needs no token.
+func (ca *CA) Grant(req JoinRequest) (*Grant, error) {
+	return ca.grant(req.Key.Public(), &joinBody{Role: req.Role, Name: req.Name, Address: req.Address, SANs: req.SANs}, nil)
+}
+
+func (ca *CA) grant(public crypto.PublicKey, body *joinBody, servers []string) (*Grant, error) {
 	names, addresses := splitSANs(append([]string{body.Name, body.Address}, body.SANs...))
 	g := &Grant{CA: ca.CertPEM(), Servers: servers}
 	var err error
-	if g.Node, err = ca.Issue(NodeSubject(body.Name), peer.PublicKey, names, addresses); err != nil {
+	if g.Node, err = ca.Issue(NodeSubject(body.Name), public, names, addresses); err != nil {
 		return nil, err
 	}
 	if body.Role != RoleServer {
 		return g, nil
 	}
-	if g.Server, err = ca.IssueServer(body.Name, peer.PublicKey, append([]string{body.Address}, body.SANs...)); err != nil {
+	if g.Server, err = ca.IssueServer(body.Name, public, append([]string{body.Address}, body.SANs...)); err != nil {
 		return nil, err
 	}
 	g.CAKey, err = ca.KeyPEM()
@@ -170,7 +176,7 @@ func (ca *CA) grant(peer *x509.Certificate, body *joinBody, servers []string) (*
 }
 
 // IssueServer certifies a member of the control plane for the names and addresses under which kubectl reaches it.
-func (ca *CA) IssueServer(name string, public any, sans []string) ([]byte, error) {
+func (ca *CA) IssueServer(name string, public crypto.PublicKey, sans []string) ([]byte, error) {
 	names, addresses := splitSANs(append([]string{name, "localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default.svc"}, sans...))
 	return ca.Issue(ServerSubject(name), public, names, addresses)
 }

@@ -5,9 +5,12 @@ package kube
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -52,8 +55,12 @@ type config struct {
 // Client talks to one API server.
 type Client struct {
 	server string
+	caHash string
 	http   *http.Client
 }
+
+// CAHash is the hexadecimal SHA-256 of the cluster's CA certificate, as join tokens carry it.
+func (c *Client) CAHash() string { return c.caHash }
 
 // Load reads the kubeconfig at path and returns a client for its current context.
 func Load(path string) (*Client, error) {
@@ -88,6 +95,10 @@ func (c *config) client() (*Client, error) {
 		if x.Name == clusterName {
 			client.server = x.Cluster.Server
 			settings.RootCAs.AppendCertsFromPEM(x.Cluster.CAData)
+			if block, _ := pem.Decode(x.Cluster.CAData); block != nil {
+				sum := sha256.Sum256(block.Bytes)
+				client.caHash = hex.EncodeToString(sum[:])
+			}
 		}
 	}
 	for _, x := range c.Users {
