@@ -57,7 +57,7 @@ type handle struct {
 	users int
 }
 
-// openCheckpoint reads the header of the checkpoint in a folder; without a file it is empty.
+// openCheckpoint fills the store from the checkpoint in a folder; without a file it is empty.
 func openCheckpoint(dir string, s *store.Store) (*checkpoint, error) {
 	c := &checkpoint{path: filepath.Join(dir, checkpointFile), store: s}
 	if err := os.RemoveAll(c.temp()); err != nil { // left by a crash
@@ -67,11 +67,7 @@ func openCheckpoint(dir string, s *store.Store) (*checkpoint, error) {
 	if err != nil || !found {
 		return c, err
 	}
-	err = c.view(func(tx *bbolt.Tx) error {
-		c.head, err = readHeader(tx)
-		return err
-	})
-	return c, err
+	return c, inspect(c.path, c.loadFrom)
 }
 
 func (c *checkpoint) temp() string { return c.path + ".new" }
@@ -117,36 +113,32 @@ func (c *checkpoint) view(f func(*bbolt.Tx) error) error {
 	return errors.Join(guard(c.path, func() error { return h.db.View(f) }), c.release(h))
 }
 
-// load fills the store from the file. Every item and their number are checked.
-func (c *checkpoint) load() error {
-	head := c.header()
-	if head.Index == 0 {
-		return nil
+// load fills the store from the present file.
+func (c *checkpoint) load() error { return c.view(c.loadFrom) }
+
+// loadFrom fills the store. Every object and their number are checked.
+func (c *checkpoint) loadFrom(tx *bbolt.Tx) error {
+	head, err := readHeader(tx)
+	if err != nil {
+		return err
 	}
-	return c.view(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(bucketItems())
-		if bucket == nil {
-			return &DamagedError{c.path, errors.New("a bucket is missing")}
-		}
-		cursor := bucket.Cursor()
-		k, v := cursor.First()
-		count := uint64(0)
-		return c.store.Load(head.Revision, func() (store.Item, bool, error) {
-			if k == nil {
-				if count != head.Count {
-					return store.Item{}, false, &DamagedError{c.path, fmt.Errorf("%d objects are there, not %d", count, head.Count)}
-				}
-				return store.Item{}, false, nil
-			}
-			item, err := decodeItem(k, bytes.Clone(v))
-			if err != nil {
-				return store.Item{}, false, &DamagedError{c.path, err}
-			}
-			count++
-			k, v = cursor.Next()
-			return item, true, nil
-		})
+	var items []store.Item
+	err = walk(c.path, tx.Bucket(bucketItems()), func(k, v []byte) error {
+		item, err := decodeItem(k, bytes.Clone(v))
+		items = append(items, item)
+		return err
 	})
+	if err != nil {
+		return err
+	}
+	if uint64(len(items)) != head.Count {
+		return &DamagedError{c.path, fmt.Errorf("it has %d objects, not %d", len(items), head.Count)}
+	}
+	c.store.Load(head.Revision, items)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.head = head
+	return nil
 }
 
 // errOlder says that a newer checkpoint has come from the leader in the meantime.

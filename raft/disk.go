@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -64,8 +65,46 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// boltOptions leave the list of free pages out of the file: it has no checksum, so it is better found anew at each opening
+// than believed, and every transaction writes a page less.
 func boltOptions() *bbolt.Options {
-	return &bbolt.Options{Timeout: openTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true}
+	return &bbolt.Options{Timeout: openTimeout, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, NoStatistics: true}
+}
+
+// inspect reads a database before anything else opens it. bbolt looks for free pages in a goroutine of its own when it opens
+// a file for writing, and damage found there ends the process; so f must visit every key and value.
+func inspect(path string, f func(*bbolt.Tx) error) error {
+	return guard(path, func() error {
+		if info, err := os.Stat(path); err != nil {
+			return err
+		} else if info.Size() == 0 {
+			return &DamagedError{path, errors.New("it is empty")}
+		}
+		opts := boltOptions()
+		opts.ReadOnly = true
+		db, err := bbolt.Open(path, 0o600, opts)
+		if err != nil {
+			return err
+		}
+		return errors.Join(guard(path, func() error { return db.View(f) }), db.Close())
+	})
+}
+
+// walk calls f for all of a bucket and makes sure that what is there is also found by its key.
+func walk(path string, bucket *bbolt.Bucket, f func(k, v []byte) error) error {
+	if bucket == nil {
+		return &DamagedError{path, errors.New("a bucket is missing")}
+	}
+	cursor := bucket.Cursor()
+	for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
+		if found := bucket.Get(k); !bytes.Equal(found, v) {
+			return &DamagedError{path, fmt.Errorf("%q is not where it belongs", k)}
+		}
+		if err := f(k, v); err != nil {
+			return &DamagedError{path, err}
+		}
+	}
+	return nil
 }
 
 // openBolt opens a database that must be sound. bbolt reports much damage by a panic or a fault in the mapped file, and
@@ -88,9 +127,9 @@ func guard(path string, f func() error) (err error) {
 	}()
 	err = f()
 	var damaged *DamagedError
-	var path2 *fs.PathError
+	var system *fs.PathError
 	switch {
-	case err == nil, errors.As(err, &damaged), errors.As(err, &path2):
+	case err == nil, errors.As(err, &damaged), errors.As(err, &system):
 		return err
 	case errors.Is(err, bbolt.ErrTimeout):
 		return fmt.Errorf("%s is in use by another process: stop that one or choose another data folder", path)

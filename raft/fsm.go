@@ -59,7 +59,12 @@ func (f *fsm) Snapshot() (hraft.FSMSnapshot, error) {
 	if f.failure != nil {
 		return nil, f.failure
 	}
-	return &fsmSnapshot{fsm: f, entries: f.entries.Load(), bytes: f.bytes.Load(), changes: f.store.Changes()}, nil
+	s := &fsmSnapshot{fsm: f, entries: f.entries.Swap(0), bytes: f.bytes.Swap(0), changes: f.store.Changes()}
+	select {
+	case <-f.due: // what was due is taken
+	default:
+	}
+	return s, nil
 }
 
 // Restore makes the store what the checkpoint has, which just came from the leader. The stream is that very file's, so
@@ -83,8 +88,6 @@ func (s *fsmSnapshot) Persist(to hraft.SnapshotSink) error {
 		return err
 	}
 	s.persisted = true
-	s.fsm.entries.Add(-s.entries)
-	s.fsm.bytes.Add(-s.bytes)
 	return nil
 }
 
@@ -92,5 +95,7 @@ func (s *fsmSnapshot) Persist(to hraft.SnapshotSink) error {
 func (s *fsmSnapshot) Release() {
 	if !s.persisted {
 		s.changes.Undo()
+		s.fsm.entries.Add(s.entries)
+		s.fsm.bytes.Add(s.bytes)
 	}
 }

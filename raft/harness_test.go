@@ -103,14 +103,16 @@ func newCluster(t testing.TB, size int, configure func(*Config)) *testCluster {
 
 func newClusterThat(t testing.TB, lead Lead, size int, configure func(*Config)) *testCluster {
 	c := &testCluster{TB: t, configure: configure, members: make([]*member, size), lead: lead}
+	for range size {
+		c.dirs = append(c.dirs, t.TempDir())
+		c.addresses = append(c.addresses, "127.0.0.1:0")
+	}
 	t.Cleanup(func() {
 		for i := range c.members {
 			c.kill(i)
 		}
 	})
 	for i := range size {
-		c.dirs = append(c.dirs, t.TempDir())
-		c.addresses = append(c.addresses, "127.0.0.1:0")
 		c.start(i)
 		if i == 0 {
 			continue

@@ -14,7 +14,8 @@ import (
 // logStore keeps the log and the votes in one bbolt file. Entries follow one another without gaps.
 //
 // An entry's key is its index, big endian; its value is a version byte, the entry's type, its term, its data and a CRC over
-// all of that and the key.
+// all of that and the key. bbolt keeps a sequence number for each bucket, in a page that every transaction writes anyway: the
+// log's is the index of its last entry and the votes' is a CRC over them, so that nothing can be missing at the end.
 type logStore struct {
 	db   *bbolt.DB
 	path string
@@ -46,17 +47,14 @@ func openLog(dir string) (*logStore, error) {
 			return nil, fmt.Errorf("create %s: %w", path, err)
 		}
 	}
-	opts := boltOptions()
-	opts.NoFreelistSync = true // one page less for each append; the file is small, so finding its free pages is quick
-	db, err := openBolt(path, opts)
+	if err := inspect(path, verifyLog); err != nil {
+		return nil, err
+	}
+	db, err := openBolt(path, boltOptions())
 	if err != nil {
 		return nil, err
 	}
-	s := &logStore{db: db, path: path}
-	if err := guard(path, s.verify); err != nil {
-		return nil, errors.Join(err, s.close())
-	}
-	return s, nil
+	return &logStore{db: db, path: path}, nil
 }
 
 // createLog makes an empty file under another name first: a crash leaves either no log or a whole one.
@@ -80,27 +78,47 @@ func createLog(path string) error {
 	return replaceFile(temp, path)
 }
 
-// verify reads every entry once: a server must not vote or lead with a log that it cannot trust.
-func (s *logStore) verify() error {
-	return s.db.View(func(tx *bbolt.Tx) error {
-		log, votes := tx.Bucket(bucketLog()), tx.Bucket(bucketVotes())
-		if log == nil || votes == nil {
-			return &DamagedError{s.path, errors.New("a bucket is missing")}
+// verifyLog reads everything once: a server must not vote or lead with a log that it cannot trust.
+func verifyLog(tx *bbolt.Tx) error {
+	path := tx.DB().Path()
+	next := uint64(0)
+	err := walk(path, tx.Bucket(bucketLog()), func(k, v []byte) error {
+		var entry hraft.Log
+		if err := decodeEntry(k, v, &entry); err != nil {
+			return err
 		}
-		next := uint64(0)
-		cursor := log.Cursor()
-		for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
-			var entry hraft.Log
-			if err := decodeEntry(k, v, &entry); err != nil {
-				return &DamagedError{s.path, err}
-			}
-			if next != 0 && entry.Index != next {
-				return &DamagedError{s.path, fmt.Errorf("entry %d follows entry %d", entry.Index, next-1)}
-			}
-			next = entry.Index + 1
+		if next != 0 && entry.Index != next {
+			return fmt.Errorf("entry %d follows entry %d", entry.Index, next-1)
 		}
+		next = entry.Index + 1
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if last := tx.Bucket(bucketLog()).Sequence(); next > 0 && last != next-1 || next == 0 && last != 0 {
+		return &DamagedError{path, fmt.Errorf("its last entry should be %d, not %d", last, next-1)}
+	}
+	votes := tx.Bucket(bucketVotes())
+	if err := walk(path, votes, func(_, _ []byte) error { return nil }); err != nil {
+		return err
+	}
+	if votes.Sequence() != sumVotes(votes) {
+		return &DamagedError{path, errors.New("the checksum of its votes is wrong")}
+	}
+	return nil
+}
+
+func sumVotes(votes *bbolt.Bucket) uint64 {
+	var all []byte
+	cursor := votes.Cursor()
+	for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
+		all = appendBytes(appendBytes(all, k), v)
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	return uint64(checksum(all))
 }
 
 // join makes sure that the log goes on where the checkpoint ends. A log that ends before it was left by a crash right after
@@ -175,7 +193,10 @@ func (s *logStore) StoreLogs(entries []*hraft.Log) error {
 				return err
 			}
 		}
-		return nil
+		if len(entries) == 0 {
+			return nil
+		}
+		return bucket.SetSequence(entries[len(entries)-1].Index)
 	})
 }
 
@@ -200,7 +221,14 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 					return err
 				}
 			}
-			return nil
+			if until < newest {
+				return nil
+			}
+			var left uint64
+			if k, _ := bucket.Cursor().Last(); k != nil {
+				left = binary.BigEndian.Uint64(k)
+			}
+			return bucket.SetSequence(left)
 		})
 		if err != nil {
 			return err
@@ -211,7 +239,13 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 
 // Set keeps a value of the library's.
 func (s *logStore) Set(key, value []byte) error {
-	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketVotes()).Put(key, value) })
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		votes := tx.Bucket(bucketVotes())
+		if err := votes.Put(key, value); err != nil {
+			return err
+		}
+		return votes.SetSequence(sumVotes(votes))
+	})
 }
 
 // Get returns a value of the library's.

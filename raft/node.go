@@ -107,9 +107,6 @@ func Open(cfg Config) (n *Node, err error) {
 	if err := n.log.join(n.checkpoint.header()); err != nil {
 		return n, err
 	}
-	if err := n.checkpoint.load(); err != nil {
-		return n, err
-	}
 	return n, n.start()
 }
 

@@ -46,17 +46,10 @@ func (c *Changes) Undo() {
 }
 
 // Load replaces everything by the items of a checkpoint. The history begins anew at the revision, and every watch ends
-// with ErrGone. The items come from next, which reports false after the last one; when it fails nothing is replaced.
-func (s *Store) Load(revision uint64, next func() (Item, bool, error)) error {
+// with ErrGone.
+func (s *Store) Load(revision uint64, items []Item) {
 	tables := map[string]*table{}
-	for {
-		item, ok, err := next()
-		if err != nil {
-			return err
-		}
-		if !ok {
-			break
-		}
+	for _, item := range items {
 		t := tables[item.Key.Resource]
 		if t == nil {
 			t = newTable()
@@ -71,7 +64,6 @@ func (s *Store) Load(revision uint64, next func() (Item, bool, error)) error {
 	s.history = newHistory(s.history.maxCount, s.history.maxBytes, revision)
 	s.endWatches()
 	s.releaseWaiters()
-	return nil
 }
 
 // All returns every item, sorted by resource, namespace and name, and the revision at which they all are true.

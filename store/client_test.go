@@ -256,7 +256,7 @@ func TestDeleteGracefully(t *testing.T) {
 		t.Error("a second deletion made the grace period longer")
 	}
 	shorter := must(f.client.Delete(ctx, key(p), &metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](5)}))
-	if *shorter.GetDeletionGracePeriodSeconds() != 5 || !shorter.GetDeletionTimestamp().Add(15 * time.Second).Equal(got.DeletionTimestamp.Time) {
+	if *shorter.GetDeletionGracePeriodSeconds() != 5 || !shorter.GetDeletionTimestamp().Add(15*time.Second).Equal(got.DeletionTimestamp.Time) {
 		t.Errorf("shortened to %v with grace %d", shorter.GetDeletionTimestamp(), *shorter.GetDeletionGracePeriodSeconds())
 	}
 	if _, err := f.client.Delete(ctx, key(p), &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: ptr.To(p.GetUID() + "x")}}); !apierrors.IsConflict(err) {

@@ -281,9 +281,7 @@ func TestNextWakesAndEnds(t *testing.T) {
 	if got := <-results; got.err != nil || !cmp.Equal(want, got.events) {
 		t.Fatalf("Next = %v, want %v", got, want)
 	}
-	if err := s.Load(9, func() (Item, bool, error) { return Item{}, false, nil }); err != nil {
-		t.Fatal(err)
-	}
+	s.Load(9, nil)
 	if got := <-results; !errors.Is(got.err, ErrGone) {
 		t.Fatalf("Next after a restore = %v, want ErrGone", got)
 	}
