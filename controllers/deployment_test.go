@@ -165,6 +165,45 @@ func TestBrokenUpdateStopsAndIsTold(t *testing.T) {
 	})
 }
 
+// A rollout is judged by its own time and its own pods: not by the time of the one before, nor by what fails later.
+func TestProgressIsJudgedFairly(t *testing.T) {
+	inCluster(t, 3, func(c *cluster) {
+		c.create(newDeployment("web", 3, func(d *appsv1.Deployment) {
+			d.Spec.ProgressDeadlineSeconds = ptr.To[int32](60)
+			d.Spec.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: ptr.To(intstr.FromInt32(1)), MaxUnavailable: ptr.To(intstr.FromInt32(0))}
+		}))
+		c.after(time.Hour)
+		c.setImage("web", "app:2")
+		c.after(time.Hour)
+		_, _, w := c.durable.ListAndWatch(deployments, "")
+		c.setImage("web", "app:1")
+		c.after(time.Hour)
+		c.mustBeDone("web", 3)
+		for _, pod := range c.pods() {
+			c.modify(key(pods, "default", pod.Name), "status", func(o api.Object) {
+				o.(*corev1.Pod).Status.Conditions = nil
+			})
+		}
+		c.mu.Lock()
+		c.notRead = func(*corev1.Pod) bool { return true }
+		c.mu.Unlock()
+		c.after(time.Hour)
+		batch, err := w.Next(c.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		for _, event := range batch {
+			object, _ := c.durable.Object(event.Item)
+			for _, condition := range object.(*appsv1.Deployment).Status.Conditions {
+				if condition.Type == appsv1.DeploymentProgressing && condition.Status != corev1.ConditionTrue {
+					t.Errorf("revision %d: %s", event.Item.Revision, condition.Reason)
+				}
+			}
+		}
+	})
+}
+
 func TestRecreateNeverMixes(t *testing.T) {
 	inCluster(t, 3, func(c *cluster) {
 		c.create(newDeployment("db", 3, func(d *appsv1.Deployment) { d.Spec.Strategy.Type = appsv1.RecreateDeploymentStrategyType }))

@@ -112,9 +112,9 @@ func TestControllersSurviveGaps(t *testing.T) {
 		if n := len(c.pods()); n != 0 {
 			t.Errorf("%d pods are left", n)
 		}
-		c.create(newDeployment("big", 60)) // room for 80: what is gone must not take room
+		c.create(newDeployment("big", 80)) // all the room there is: what is gone must not take any
 		c.after(5 * time.Minute)
-		c.mustBeDone("big", 60)
+		c.mustBeDone("big", 80)
 	})
 }
 
