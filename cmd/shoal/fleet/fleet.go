@@ -1,0 +1,209 @@
+// Package fleet owns a whole cluster in one process: real servers and agents, with a runtime in memory instead of containerd
+// and links in memory instead of sockets. `shoal dev --fake-runtime` runs one; tests run one and make it fail.
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/shoal-edge/shoal/agent/runtime/fake"
+	"github.com/shoal-edge/shoal/cmd/shoal/wire"
+	"github.com/shoal-edge/shoal/configs"
+	"github.com/shoal-edge/shoal/pki"
+	"github.com/shoal-edge/shoal/transport/memory"
+)
+
+// Config configures a Fleet.
+type Config struct {
+	Dir             string // every member has a folder in it
+	Servers, Agents int
+	Version         string
+	Logger          *slog.Logger
+	// Edit changes a member's configuration before it starts. May be nil.
+	Edit func(c *configs.Config)
+	// Runtime configures the members' runtimes.
+	Runtime fake.Config
+}
+
+// Fleet is a cluster in one process.
+type Fleet struct {
+	cfg   Config
+	links *memory.Network
+
+	mu      sync.Mutex
+	members []*Member
+}
+
+// Member is one device. Its folder and its runtime outlive its process: what is stopped can be started again.
+type Member struct {
+	Name    string
+	Role    pki.Role
+	Config  configs.Config
+	Runtime *fake.Runtime
+
+	server *wire.Server
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error // of the last run; read after done
+}
+
+// New returns a fleet that has not started. Its members are server-1... and agent-1...
+func New(cfg Config) (*Fleet, error) {
+	f := &Fleet{cfg: cfg, links: memory.NewNetwork()}
+	for i := range cfg.Servers + cfg.Agents {
+		m := &Member{Name: fmt.Sprintf("server-%d", i+1), Role: pki.RoleServer}
+		if i >= cfg.Servers {
+			m.Name, m.Role = fmt.Sprintf("agent-%d", i-cfg.Servers+1), pki.RoleAgent
+		}
+		runtime := cfg.Runtime
+		runtime.FirstIP = netip.AddrFrom4([4]byte{10, 99, byte(i), 2})
+		m.Runtime = fake.New(runtime)
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		m.Config = configs.Config{
+			NodeName:         m.Name,
+			DataDir:          filepath.Join(cfg.Dir, m.Name),
+			AdvertiseAddress: "127.0.0.1",
+			Server:           configs.Server{Listen: port},
+			Agent: configs.Agent{
+				Heartbeat:       time.Second,
+				RegistryConfDir: filepath.Join(cfg.Dir, m.Name, "certs.d"),
+				CNIConfDir:      filepath.Join(cfg.Dir, m.Name, "cni"),
+			},
+		}
+		f.members = append(f.members, m)
+	}
+	return f, nil
+}
+
+// freePort is an address on loopback that nobody listens on. A member keeps it when it starts again.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// Start starts all members, the first server first: it founds the cluster and lets the others in.
+func (f *Fleet) Start(ctx context.Context) error {
+	for i, m := range f.members {
+		if i > 0 {
+			token, err := f.members[0].server.NewToken(ctx, m.Role, time.Hour)
+			if err != nil {
+				return fmt.Errorf("fleet: a token for %s: %w", m.Name, err)
+			}
+			m.Config.Join = configs.Join{Servers: []string{f.members[0].Config.Server.Listen}, Token: token.String()}
+		}
+		if f.cfg.Edit != nil {
+			f.cfg.Edit(&m.Config)
+		}
+		if err := f.StartMember(ctx, m.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StartMember starts a member that is not running. Its life does not end with ctx, which bounds the start only.
+func (f *Fleet) StartMember(ctx context.Context, name string) error {
+	m := f.Member(name)
+	if m == nil || m.cancel != nil {
+		return fmt.Errorf("fleet: there is no stopped member %q", name)
+	}
+	config, err := configs.Complete(m.Config)
+	if err != nil {
+		return err
+	}
+	config.Agent.Listen = "" // several members would want the same port
+	o := wire.Options{
+		Config: config, Logger: f.cfg.Logger.With("member", m.Name), Version: f.cfg.Version, Runtime: m.Runtime, Links: f.links,
+	}
+	var run func(context.Context) error
+	if m.Role == pki.RoleServer {
+		m.server, err = wire.NewServer(ctx, o)
+		if err == nil {
+			run = m.server.Run
+		}
+	} else {
+		var a *wire.Agent
+		if a, err = wire.NewAgent(ctx, o); err == nil {
+			run = a.Run
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("fleet: start %s: %w", name, err)
+	}
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	m.cancel, m.done = cancel, make(chan struct{})
+	go func() {
+		defer close(m.done)
+		m.err = run(life)
+	}()
+	return nil
+}
+
+// Member returns a member by its name, or nil.
+func (f *Fleet) Member(name string) *Member {
+	for _, m := range f.members {
+		if m.Name == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// Members lists all members, running or not.
+func (f *Fleet) Members() []*Member { return f.members }
+
+// Leader is the name of the server that leads, or "".
+func (f *Fleet) Leader() string {
+	for _, m := range f.members {
+		if m.server != nil && m.cancel != nil && m.server.IsLeader() {
+			return m.Name
+		}
+	}
+	return ""
+}
+
+// StopMember ends a member's process in good order. Its containers go on.
+func (f *Fleet) StopMember(name string) error {
+	m := f.Member(name)
+	if m == nil || m.cancel == nil {
+		return fmt.Errorf("fleet: there is no running member %q", name)
+	}
+	m.cancel()
+	<-m.done
+	m.cancel = nil
+	return m.err
+}
+
+// Cut cuts a device's link, until Heal.
+func (f *Fleet) Cut(name string) { f.links.SetFault(name, memory.Fault{Cut: true}) }
+
+// Heal lets a device's link come up again.
+func (f *Fleet) Heal(name string) { f.links.SetFault(name, memory.Fault{}) }
+
+// Kubeconfig is the path of an administrator's kubeconfig, for the first server.
+func (f *Fleet) Kubeconfig() string { return wire.KubeconfigPath(f.members[0].Config) }
+
+// Close stops all members.
+func (f *Fleet) Close() error {
+	var err error
+	for i := len(f.members) - 1; i >= 0; i-- {
+		if m := f.members[i]; m.cancel != nil {
+			err = errors.Join(err, f.StopMember(m.Name))
+		}
+	}
+	f.links.Wait()
+	return err
+}

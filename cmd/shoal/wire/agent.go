@@ -1,0 +1,185 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-edge/shoal/agent"
+	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/runtime/cri"
+	"github.com/shoal-edge/shoal/network"
+	"github.com/shoal-edge/shoal/pki"
+	"github.com/shoal-edge/shoal/transport"
+	"github.com/shoal-edge/shoal/transport/grpc"
+)
+
+// Agent is the part of a process that runs pods: its link, its runtime and its database. On a server it shares the process
+// with the control plane and the port with nobody: it dials its own server as any device does.
+type Agent struct {
+	o        Options
+	lock     *os.File // nil on a server, which has its own
+	id       *identity
+	registry *prometheus.Registry
+	health   net.Listener
+	agent    *agent.Agent
+	link     *transport.Link
+	closers  []func() error
+}
+
+// NewAgent takes the data folder, joins the cluster if this is the first start, and opens the device's database.
+func NewAgent(ctx context.Context, o Options) (*Agent, error) {
+	lock, err := lockDataDir(o.Config.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	id, err := loadOrJoin(ctx, o, pki.RoleAgent)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	a, err := newAgent(ctx, o, id.node, newRegistry(o.Version), o.Config.Join.Servers)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	a.lock, a.id = lock, id
+	return a, nil
+}
+
+// newAgent makes the agent of a process that knows who it is.
+func newAgent(ctx context.Context, o Options, id *pki.Identity, registry *prometheus.Registry, servers []string) (_ *Agent, err error) {
+	a := &Agent{o: o, registry: registry}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	if o.Config.Agent.Listen != "" {
+		if a.health, err = listen(ctx, o.Config.Agent.Listen, "agent.listen"); err != nil {
+			return nil, err
+		}
+		a.closers = append(a.closers, ignoreClosed(a.health.Close))
+	}
+	config := agentConfig(o)
+	if config.Runtime == nil {
+		if config.Runtime, err = a.containerd(); err != nil {
+			return nil, err
+		}
+		config.Network = network.New(network.Config{
+			CNIConfDir: o.Config.Agent.CNIConfDir,
+			DataDir:    filepath.Join(o.Config.DataDir, "network"),
+			Logger:     o.Logger,
+		})
+	}
+	if a.agent, err = agent.New(config); err != nil {
+		return nil, err
+	}
+	registry.MustRegister(a.agent.Collectors()...)
+	a.link = transport.NewLink(transport.LinkConfig{
+		Name:      o.Config.NodeName,
+		Device:    a.agent,
+		Carriers:  []transport.Carrier{a.carrier(id, append(servers, a.agent.Servers()...))},
+		Heartbeat: o.Config.Agent.Heartbeat,
+		Logger:    o.Logger,
+	})
+	a.agent.SetReporter(a.link.Report)
+	return a, nil
+}
+
+// agentConfig is what the agent needs of the configuration file.
+func agentConfig(o Options) agent.Config {
+	settings := o.Config.Agent
+	config := agent.Config{
+		NodeName:        o.Config.NodeName,
+		Address:         o.Config.AdvertiseAddress,
+		DataDir:         filepath.Join(o.Config.DataDir, "agent"),
+		Labels:          settings.Labels,
+		Reserved:        settings.Reserved,
+		CgroupParent:    settings.CgroupParent,
+		RegistryConfDir: settings.RegistryConfDir,
+		Runtime:         o.Runtime,
+		Version:         o.Version,
+		Logger:          o.Logger,
+	}
+	for _, d := range settings.Devices {
+		config.Devices = append(config.Devices, agent.Device(d))
+	}
+	for _, r := range settings.Registries {
+		config.Registries = append(config.Registries, agent.Registry(r))
+	}
+	return config
+}
+
+func (a *Agent) containerd() (runtime.Runtime, error) {
+	r, err := cri.New(cri.Config{Socket: a.o.Config.Agent.Containerd, Logger: a.o.Logger})
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, r.Close)
+	return r, nil
+}
+
+// carrier is how this process reaches the servers.
+func (a *Agent) carrier(id *pki.Identity, servers []string) transport.Carrier {
+	if a.o.Links != nil {
+		return a.o.Links.Carrier(a.o.Config.NodeName, servers...)
+	}
+	return grpc.NewClient(grpc.ClientConfig{
+		Device:  a.o.Config.NodeName,
+		Servers: servers,
+		Dial: func(ctx context.Context, address string) (net.Conn, error) {
+			return id.Dial(ctx, address, pki.ProtoLink)
+		},
+	})
+}
+
+// Run runs pods until ctx ends. They go on afterwards: stopping shoal stops no container.
+func (a *Agent) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.run(ctx) })
+	group.Go(func() error { return renew(ctx, a.o, a.id, pki.RoleAgent, a.agent.Servers) })
+	a.o.Logger.Info("running", "node", a.o.Config.NodeName)
+	err := group.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, a.Close(), a.lock.Close())
+}
+
+// run is what an agent does beside other parts of a process.
+func (a *Agent) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.agent.Run(ctx) })
+	group.Go(func() error { return a.link.Run(ctx) })
+	if a.health != nil {
+		group.Go(func() error { return serveHealth(ctx, a.health, a.registry, a.ready) })
+	}
+	return group.Wait()
+}
+
+// ready reports why this device cannot take pods now, if it cannot.
+func (a *Agent) ready() error { return a.agent.Health() }
+
+// Close releases what the agent holds, in the opposite order.
+func (a *Agent) Close() error {
+	var err error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, a.closers[i]())
+	}
+	a.closers = nil
+	return err
+}
+
+// ignoreClosed makes closing a listener that its server has closed already no error.
+func ignoreClosed(f func() error) func() error {
+	return func() error {
+		if err := f(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}

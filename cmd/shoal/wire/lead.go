@@ -1,0 +1,89 @@
+package wire
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/controllers"
+	"github.com/shoal-edge/shoal/controllers/dispatch"
+	"github.com/shoal-edge/shoal/pki"
+	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/transport"
+)
+
+// lead is the leader's work for one term: the volatile store, the controllers, the dispatcher and the hub of the links. Losing
+// the lead ends ctx; an error here makes the server step down.
+func (s *Server) lead(ctx context.Context, term uint64) error {
+	local := store.New(store.Config{Kinds: api.Kinds(), FirstRevision: term << 32, Logger: s.o.Logger})
+	s.volatile.Store(&volatile{store: local, propose: store.NewLocal(local)})
+	defer s.volatile.Store(nil)
+
+	loops, err := controllers.New(controllers.Config{
+		Client:    s.client,
+		Logger:    s.o.Logger,
+		NodeGrace: s.o.Config.Server.NodeGrace,
+		PodCIDR:   s.o.Config.Server.PodCIDR,
+		NodeBits:  s.o.Config.Server.NodeBits,
+		CA:        s.id.ca.CertPEM(),
+		Unreachable: func(node string) {
+			if hub := s.hub.Load(); hub != nil {
+				hub.Kick(node)
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	dispatcher := dispatch.New(dispatch.Config{Client: s.client, Servers: s.servers, Logger: s.o.Logger})
+	hub := transport.NewHub(transport.HubConfig{Epoch: term, Owner: dispatcher, Logger: s.o.Logger})
+	dispatcher.Use(hub)
+	s.hub.Store(hub)
+	defer s.hub.Store(nil)
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return loops.Run(ctx) })
+	group.Go(func() error { return dispatcher.Run(ctx) })
+	group.Go(func() error { return hub.Run(ctx) })
+	group.Go(func() error { return s.claimOwnName(ctx) })
+	defer s.gate.Lead(hub)()
+	return group.Wait()
+}
+
+// claimOwnName binds the server's own name to its key: nobody joined it by a token if it founded the cluster.
+func (s *Server) claimOwnName(ctx context.Context) error {
+	m := s.members()
+	for {
+		err := m.Claim(ctx, s.o.Config.NodeName, pki.KeyHash(s.id.node.Leaf()))
+		if err == nil {
+			return nil
+		}
+		s.o.Logger.Debug("the server's own name is not bound yet", "error", err)
+		select {
+		case <-time.After(time.Second): // the namespace kube-system is on its way
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// followLeader tells the gate where the leader is whenever that changes.
+func (s *Server) followLeader(ctx context.Context) error {
+	for {
+		changed := s.node.LeaderChanges()
+		if !s.node.IsLeader() {
+			if _, address, ok := s.node.Leader(); ok {
+				s.gate.Follow(address)
+			} else {
+				s.gate.Follow()
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/pki"
+	"github.com/shoal-edge/shoal/raft"
+	"github.com/shoal-edge/shoal/store"
+)
+
+// identitiesName is the ConfigMap, in kube-system, that binds node names to the hashes of their public keys.
+const identitiesName = "shoal-identities"
+
+// members is what the join protocol needs of the cluster's state. It is asked on the leader only.
+type members struct {
+	client  *store.Client
+	node    *raft.Node
+	servers func() []string
+}
+
+func (s *Server) members() *members {
+	return &members{client: s.client, node: s.node, servers: s.servers}
+}
+
+func (m *members) Servers() []string { return m.servers() }
+
+func (m *members) Leader() (string, bool) {
+	if m.node.IsLeader() {
+		return "", true
+	}
+	_, address, ok := m.node.Leader()
+	return address, ok
+}
+
+func (m *members) TokenSecret(ctx context.Context, id string) (*corev1.Secret, error) {
+	if _, err := m.node.ReadIndex(ctx); err != nil {
+		return nil, err
+	}
+	secret, ok := store.Get[corev1.Secret](m.client.Reader(), metav1.NamespaceSystem, pki.TokenSecretName(id))
+	if !ok {
+		return nil, pki.ErrTokenUnknown
+	}
+	return secret, nil
+}
+
+// Claim binds a name to a key, first come, first served. A name becomes free for another key when its node is deleted.
+func (m *members) Claim(ctx context.Context, name, keyHash string) error {
+	bind := func(data map[string]string) error {
+		have := data[name]
+		if _, exists := store.Get[corev1.Node](m.client.Reader(), "", name); have != "" && have != keyHash && exists {
+			return pki.ErrNameTaken
+		}
+		data[name] = keyHash
+		return nil
+	}
+	key := store.Key{Resource: "configmaps", Namespace: metav1.NamespaceSystem, Name: identitiesName}
+	_, err := m.client.Modify(ctx, key, "", func(obj api.Object) error {
+		identities, ok := obj.(*corev1.ConfigMap)
+		if !ok {
+			return fmt.Errorf("%s is a %T", key, obj)
+		}
+		if identities.Data == nil {
+			identities.Data = map[string]string{}
+		}
+		return bind(identities.Data)
+	})
+	if !apierrors.IsNotFound(err) {
+		return err
+	}
+	identities := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: identitiesName},
+		Data:       map[string]string{},
+	}
+	if err := bind(identities.Data); err != nil {
+		return err
+	}
+	if _, err := m.client.Create(ctx, identities); apierrors.IsAlreadyExists(err) {
+		return errors.New("another device joined at the same moment; try again")
+	} else if err != nil {
+		return err
+	}
+	return nil
+}

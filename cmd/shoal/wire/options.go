@@ -1,0 +1,26 @@
+// Package wire puts the parts of shoal together into its two processes, the server and the agent. It holds no logic of its own:
+// it opens, connects, runs everything in one errgroup and closes in the opposite order.
+package wire
+
+import (
+	"log/slog"
+
+	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/configs"
+	"github.com/shoal-edge/shoal/transport/memory"
+)
+
+// KubernetesVersion is the version of the Kubernetes API that is served.
+const KubernetesVersion = "v1.37.2"
+
+// Options are what the two processes are made from.
+type Options struct {
+	Config  configs.Config
+	Logger  *slog.Logger
+	Version string
+	// Runtime replaces containerd, in tests and in `shoal dev --fake-runtime`. Nil: the CRI socket of the configuration. With a
+	// runtime given there is no pod network either.
+	Runtime runtime.Runtime
+	// Links carries devices' links in memory instead of over gRPC, in tests and in `shoal dev --fake-runtime`.
+	Links *memory.Network
+}

@@ -1,0 +1,240 @@
+package wire
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/apiserver"
+	"github.com/shoal-edge/shoal/controllers"
+	"github.com/shoal-edge/shoal/pki"
+	"github.com/shoal-edge/shoal/raft"
+	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/transport"
+	"github.com/shoal-edge/shoal/transport/grpc"
+)
+
+// Server is one member of the control plane, with the agent of its device.
+type Server struct {
+	o        Options
+	lock     *os.File
+	id       *identity
+	address  string // host:port at which others reach this server
+	mux      *pki.Mux
+	durable  *store.Store
+	volatile atomic.Pointer[volatile]      // while this server leads
+	hub      atomic.Pointer[transport.Hub] // while this server leads
+	client   *store.Client
+	node     *raft.Node
+	gate     *transport.Gate
+	registry *prometheus.Registry
+	agent    *Agent
+}
+
+// volatile is the store of one leadership, and who writes to it.
+type volatile struct {
+	store   *store.Store
+	propose store.Proposer
+}
+
+// NewServer takes the data folder and the port, joins or founds a cluster if this is the first start, and opens the log.
+// Everything that a person could have got wrong fails here.
+func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
+	s := &Server{o: o, gate: transport.NewGate(), registry: newRegistry(o.Version)}
+	if s.lock, err = lockDataDir(o.Config.DataDir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.lock.Close())
+		}
+	}()
+	listener, err := listen(ctx, o.Config.Server.Listen, "server.listen")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = listener.Close()
+		}
+	}()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	s.address = net.JoinHostPort(o.Config.AdvertiseAddress, port)
+	if s.id, err = loadOrJoin(ctx, o, pki.RoleServer); err != nil {
+		return nil, err
+	}
+	s.mux = pki.NewMux(listener, s.id.server, o.Logger)
+	if err := s.openStore(); err != nil {
+		return nil, err
+	}
+	s.agent, err = newAgent(ctx, o, s.id.node, s.registry, []string{s.loopback(port)})
+	return s, err
+}
+
+// loopback is how the agent of this very device reaches the server, whatever the network does.
+func (s *Server) loopback(port string) string {
+	host, _, err := net.SplitHostPort(s.o.Config.Server.Listen)
+	if err != nil || net.ParseIP(host) == nil || net.ParseIP(host).IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func listen(ctx context.Context, address, key string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%w; free the port or choose another %s", err, key)
+	}
+	return l, nil
+}
+
+func (s *Server) openStore() error {
+	s.durable = store.New(store.Config{Kinds: api.Kinds(), Persisted: true, Logger: s.o.Logger})
+	node, err := raft.Open(raft.Config{
+		ID:              s.o.Config.NodeName,
+		Address:         s.address,
+		Dir:             filepath.Join(s.o.Config.DataDir, "raft"),
+		Layer:           raftLayer{Listener: s.mux.Raft(), id: s.id.server},
+		Bootstrap:       s.id.found,
+		ElectionTimeout: s.o.Config.Server.ElectionTimeout,
+		Store:           s.durable,
+		Logger:          s.o.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	s.node = node
+	registerRaftMetrics(s.registry, node)
+	if s.id.found {
+		if err := begun(s.o.Config.DataDir); err != nil {
+			return err
+		}
+	}
+	s.client = store.NewClient(store.ClientConfig{
+		Durable: s.durable,
+		Propose: node,
+		Volatile: func() (*store.Store, store.Proposer, error) {
+			v := s.volatile.Load()
+			if v == nil {
+				return nil, nil, store.ErrNotLeader
+			}
+			return v.store, v.propose, nil
+		},
+		Admit: []store.Admitter{
+			apiserver.NamespaceLifecycle(),
+			controllers.DefaultTolerations(s.o.Config.Server.ReplaceAfter),
+		},
+	})
+	return nil
+}
+
+// raftLayer carries the log between servers over the one port.
+type raftLayer struct {
+	net.Listener
+	id *pki.Identity
+}
+
+func (l raftLayer) Dial(ctx context.Context, address string) (net.Conn, error) {
+	return l.id.Dial(ctx, address, pki.ProtoRaft)
+}
+
+// servers are the addresses of the control plane.
+func (s *Server) servers() []string {
+	var addresses []string
+	for _, m := range s.node.Servers() {
+		addresses = append(addresses, m.Address)
+	}
+	return addresses
+}
+
+// Run serves until ctx ends, then hands leadership over and closes.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.mux.Run(ctx) })
+	group.Go(func() error { return s.serveAPI(ctx) })
+	group.Go(func() error {
+		authority := &pki.Authority{CA: s.id.ca, Members: s.members(), Logger: s.o.Logger}
+		return authority.Serve(ctx, s.mux.Join())
+	})
+	if s.o.Links != nil {
+		s.o.Links.Listen(s.address, s.gate)
+		defer s.o.Links.Remove(s.address)
+	}
+	group.Go(func() error {
+		links := grpc.NewServer(grpc.ServerConfig{Acceptor: s.gate, Device: deviceOf, Logger: s.o.Logger})
+		return links.Run(ctx, s.mux.Link())
+	})
+	group.Go(func() error { return s.node.Run(ctx, s.lead) })
+	group.Go(func() error { return s.followLeader(ctx) })
+	group.Go(func() error { return s.announce(ctx) })
+	group.Go(func() error { return s.agent.run(ctx) })
+	group.Go(func() error { return renew(ctx, s.o, s.id, pki.RoleServer, s.servers) })
+	s.o.Logger.Info("serving", "node", s.o.Config.NodeName, "address", s.address, "kubeconfig", KubeconfigPath(s.o.Config))
+	err := group.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, s.agent.Close(), s.lock.Close())
+}
+
+// deviceOf names the device at the other end of a link.
+func deviceOf(state tls.ConnectionState) (string, error) {
+	name, ok := pki.NodeName(state.PeerCertificates[0])
+	if !ok {
+		return "", fmt.Errorf("%q is not a device", state.PeerCertificates[0].Subject.CommonName)
+	}
+	return name, nil
+}
+
+// serveAPI serves HTTP until ctx ends.
+func (s *Server) serveAPI(ctx context.Context) error {
+	forward := &http.Transport{
+		DialTLSContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			return s.id.server.Dial(ctx, address, "http/1.1")
+		},
+		MaxIdleConnsPerHost:   32,
+		IdleConnTimeout:       time.Minute,
+		ResponseHeaderTimeout: time.Minute,
+	}
+	defer forward.CloseIdleConnections()
+	answers := apiserver.New(apiserver.Config{
+		Client:     s.client,
+		Durable:    s.durable,
+		Consensus:  s.node,
+		Forward:    forward,
+		DialDevice: s.gate.Dial,
+		Registry:   s.registry,
+		Ready:      map[string]func() error{"agent": s.agent.ready},
+		Version:    s.o.Version,
+		Logger:     s.o.Logger,
+	})
+	server := answers.HTTP()
+	handler := server.Handler
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == membersPath {
+			s.serveMembers(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(s.mux.API()); ctx.Err() == nil {
+		return fmt.Errorf("serve the API: %w", err)
+	}
+	return ctx.Err()
+}
