@@ -1,0 +1,302 @@
+// Package agent owns one device: it keeps the desired state on the device's disk, makes the pods be what that says, reports
+// what they are, and serves their logs and streams. It needs no control plane to start pods, to restart them or to keep
+// them running: pods come from its own database, and everything else it must know it reads back from the runtime.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+
+	containers "github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/volume"
+	"github.com/shoal-edge/shoal/network"
+	"github.com/shoal-edge/shoal/transport"
+)
+
+// Network is what makes the device's pod network; nil in Config means that the runtime has its own.
+type Network interface {
+	Apply(ctx context.Context, s network.State) error
+}
+
+// Reporter takes status changes; it must not block. transport.Link's Report is one.
+type Reporter func(items ...transport.Item)
+
+// Config of an Agent. NodeName, DataDir and Runtime are needed.
+type Config struct {
+	NodeName string
+	// DataDir holds agent.db, the pods' volumes and their logs.
+	DataDir string
+	// Address is the device's IP address, as others reach it.
+	Address string
+	Runtime containers.Runtime
+	Network Network
+	Devices []Device
+	// Labels are added to the node; Reserved is kept back from what it offers, in Kubernetes quantities.
+	Labels   map[string]string
+	Reserved map[string]string
+	// CgroupParent is the cgroup of all pods. Default: /shoal.
+	CgroupParent string
+	// RegistryConfDir gets a hosts.toml for each of Registries. Empty: none is written.
+	RegistryConfDir string
+	Registries      []Registry
+	// Version is shoal's, for the node's status.
+	Version string
+	Logger  *slog.Logger
+	Now     func() time.Time
+}
+
+// Device is one piece of hardware; see configs.Device.
+type Device struct {
+	Resource, Path, ContainerPath string
+}
+
+// Registry redirects pulls from one registry host; see configs.Registry.
+type Registry struct {
+	Host, Endpoint string
+}
+
+// Agent runs the pods of one device. It is a transport.Device.
+type Agent struct {
+	c       Config
+	db      *database
+	volumes *volume.Manager
+	devices *devices
+	metrics *metrics
+	logDir  string
+	// starts bounds how many sandboxes and containers are created at once, pulls how many images are fetched.
+	starts, pulls chan struct{}
+	// ready: the runtime answers and its sandbox image is there.
+	ready atomic.Bool
+	// saving and networking wake the goroutines that write statuses and apply the network.
+	saving, networking, nodeChanged chan struct{}
+
+	mu       sync.Mutex
+	run      context.Context //nolint:containedctx // of Run, for workers that Apply starts
+	workers  *errgroup.Group
+	pods     map[string]*worker // by uid
+	owners   map[string]*worker // by container or sandbox id
+	statuses map[string]transport.Item
+	unsaved  map[string][]byte // statuses by uid, nil to delete
+	// node is as last reported, nodeValue its encoding.
+	node      *corev1.Node
+	nodeValue []byte
+	info      containers.Info
+	report    Reporter
+}
+
+// New opens the device's database. The agent does nothing before Run.
+func New(c Config) (*Agent, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.CgroupParent == "" {
+		c.CgroupParent = "/shoal"
+	}
+	db, err := openDatabase(c.DataDir, c.Now(), c.Logger)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		c: c, db: db, metrics: newMetrics(), logDir: filepath.Join(c.DataDir, "logs"),
+		starts: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), pulls: make(chan struct{}, 2),
+		saving: make(chan struct{}, 1), networking: make(chan struct{}, 1), nodeChanged: make(chan struct{}, 1),
+		pods: map[string]*worker{}, owners: map[string]*worker{}, statuses: map[string]transport.Item{}, unsaved: map[string][]byte{},
+	}
+	a.volumes = &volume.Manager{Root: filepath.Join(c.DataDir, "pods"), Source: a}
+	a.devices = newDevices(c.Devices, db)
+	boots, err := db.boot()
+	if err != nil {
+		return nil, fmt.Errorf("count boots: %w", err)
+	}
+	c.Logger.Debug("database opened", "dir", c.DataDir, "boots", boots)
+	return a, nil
+}
+
+// SetReporter sets where status changes go; nil for nowhere. What is reported before is in Status.
+func (a *Agent) SetReporter(r Reporter) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.report = r
+}
+
+// Run runs the device's pods until ctx ends, and leaves them running then.
+func (a *Agent) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if err := a.writeRegistries(); err != nil {
+		return err
+	}
+	a.applyNetwork(ctx)
+	workers, workersCtx := errgroup.WithContext(ctx)
+	a.mu.Lock()
+	a.run, a.workers = workersCtx, workers
+	a.mu.Unlock()
+	a.refreshNode()
+	a.startDesired()
+	g.Go(func() error { a.watchRuntime(ctx); return nil })
+	g.Go(func() error { a.tick(ctx); return nil })
+	g.Go(func() error { a.save(ctx); return nil })
+	g.Go(func() error { a.keepNetwork(ctx); return nil })
+	g.Go(func() error { a.keepNode(ctx); return nil })
+	<-ctx.Done()
+	_ = g.Wait() // none of them returns an error
+	a.mu.Lock()
+	a.run = nil // no new workers from here on
+	a.mu.Unlock()
+	_ = workers.Wait()
+	a.saveNow()
+	return a.db.close()
+}
+
+// Health is nil when the agent can run pods.
+func (a *Agent) Health() error {
+	if !a.ready.Load() {
+		return containers.ErrUnavailable
+	}
+	return nil
+}
+
+// watchRuntime keeps a subscription to the runtime's events for as long as ctx lasts.
+func (a *Agent) watchRuntime(ctx context.Context) {
+	const least, most = 50 * time.Millisecond, 2 * time.Second
+	wait, told := least, false
+	for ctx.Err() == nil {
+		err := a.c.Runtime.Watch(ctx, func(e containers.Event) {
+			if e.Type == containers.ContainerExited {
+				a.exited(e.ID)
+				return
+			}
+			if err := a.resync(ctx); err != nil {
+				a.c.Logger.Warn("the container runtime is not ready", "err", err)
+				return
+			}
+			if told {
+				a.c.Logger.Info("the container runtime answers again")
+			}
+			wait, told = least, false
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if a.ready.Swap(false) {
+			a.wakeNode()
+		}
+		if !told {
+			a.c.Logger.Warn("no connection to the container runtime; pods keep running, trying again", "err", err)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, most)
+	}
+}
+
+// resync prepares for a runtime that is new, or was away: look at everything.
+func (a *Agent) resync(ctx context.Context) error {
+	if r, ok := a.c.Runtime.(interface {
+		EnsureSandboxImage(context.Context) error
+	}); ok {
+		if err := r.EnsureSandboxImage(ctx); err != nil {
+			a.c.Logger.Error("the sandbox image is missing, pods cannot start", "err", err)
+		}
+	}
+	info, err := a.c.Runtime.Info(ctx)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.info = info
+	a.mu.Unlock()
+	a.ready.Store(true)
+	a.relist(ctx)
+	a.mu.Lock()
+	for _, w := range a.pods {
+		w.nudge()
+	}
+	a.mu.Unlock()
+	a.wakeNode()
+	return nil
+}
+
+// tick is the slow safety net: what no event told, pressure on the device, logs that grow.
+func (a *Agent) tick(ctx context.Context) {
+	ticker := time.NewTicker(time.Minute)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if a.ready.Load() {
+				a.relist(ctx)
+				a.rotateLogs(ctx)
+			}
+			a.wakeNode()
+		}
+	}
+}
+
+// relist wakes the workers whose pods are not as they last saw them, and starts workers for pods nobody wants.
+func (a *Agent) relist(ctx context.Context) {
+	pods, err := a.c.Runtime.Pods(ctx)
+	if err != nil {
+		return // the subscription breaks too, and its return brings us here again
+	}
+	epoch, _ := a.db.position()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for uid, w := range a.pods {
+		if w.changed(pods[uid]) {
+			w.nudge()
+		}
+	}
+	if epoch == 0 {
+		return // nothing was ever received, or the database was lost: not wanting them is not knowing
+	}
+	for uid, p := range pods {
+		if a.pods[uid] == nil {
+			a.c.Logger.Info("removing a pod that this device should not have", "uid", uid)
+			a.startWorker(newWorker(a, uid, nil, &p))
+		}
+	}
+}
+
+// exited wakes the owner of a container or sandbox whose process ended.
+func (a *Agent) exited(id string) {
+	a.mu.Lock()
+	w := a.owners[id]
+	a.mu.Unlock()
+	if w != nil {
+		w.exited(id)
+	}
+}
+
+// startWorker starts a worker; the caller holds the lock.
+func (a *Agent) startWorker(w *worker) {
+	if a.run == nil {
+		return
+	}
+	a.pods[w.uid] = w
+	ctx := a.run
+	a.workers.Go(func() error { w.run(ctx); return nil })
+}
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

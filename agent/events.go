@@ -1,0 +1,55 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/shoal-edge/shoal/agent/pod"
+	"github.com/shoal-edge/shoal/transport"
+)
+
+// event tells what happened to a pod, for people. It is sent once and forgotten; the same thing happening again has the
+// same key, so that a link that is slow or away carries the last one only.
+func (a *Agent) event(p *corev1.Pod, container, kind, reason, message string) {
+	a.mu.Lock()
+	report := a.report
+	a.mu.Unlock()
+	if p == nil || report == nil {
+		return
+	}
+	now := metav1.NewTime(a.c.Now()).Rfc3339Copy()
+	id := sha256.Sum256([]byte(string(p.UID) + "\x00" + container + "\x00" + reason + "\x00" + message))
+	e := &corev1.Event{
+		InvolvedObject: corev1.ObjectReference{
+			Kind: "Pod", APIVersion: "v1", Namespace: p.Namespace, Name: p.Name, UID: p.UID, FieldPath: fieldPath(p, container),
+			ResourceVersion: p.ResourceVersion,
+		},
+		Type: kind, Reason: reason, Message: message[:min(len(message), 1024)],
+		Source:         corev1.EventSource{Component: "kubelet", Host: a.c.NodeName},
+		FirstTimestamp: now, LastTimestamp: now, Count: 1,
+		ReportingController: "kubelet", ReportingInstance: a.c.NodeName,
+	}
+	e.Namespace, e.Name = p.Namespace, fmt.Sprintf("%s.%x", p.Name, id[:8])
+	value, err := e.Marshal()
+	if err != nil {
+		return // an event is not worth a line in the log
+	}
+	report(transport.Item{Key: "events/" + e.Namespace + "/" + e.Name, Value: value})
+}
+
+func fieldPath(p *corev1.Pod, container string) string {
+	path := ""
+	pod.Containers(p, func(c *corev1.Container, init bool) {
+		switch {
+		case c.Name != container:
+		case init:
+			path = "spec.initContainers{" + container + "}"
+		default:
+			path = "spec.containers{" + container + "}"
+		}
+	})
+	return path
+}

@@ -1,0 +1,60 @@
+package agent
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-edge/shoal/agent/pod"
+)
+
+// uses reports whether a pod refers to a configMap or secret.
+func uses(p *corev1.Pod, kind, name string) bool {
+	if kind == "secrets" {
+		return usesSecret(p, name)
+	}
+	return usesConfigMap(p, name)
+}
+
+func usesConfigMap(p *corev1.Pod, name string) bool {
+	found := false
+	for _, v := range p.Spec.Volumes {
+		found = found || v.ConfigMap != nil && v.ConfigMap.Name == name
+		if v.Projected != nil {
+			for _, s := range v.Projected.Sources {
+				found = found || s.ConfigMap != nil && s.ConfigMap.Name == name
+			}
+		}
+	}
+	pod.Containers(p, func(c *corev1.Container, _ bool) {
+		for _, e := range c.EnvFrom {
+			found = found || e.ConfigMapRef != nil && e.ConfigMapRef.Name == name
+		}
+		for _, e := range c.Env {
+			found = found || e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil && e.ValueFrom.ConfigMapKeyRef.Name == name
+		}
+	})
+	return found
+}
+
+func usesSecret(p *corev1.Pod, name string) bool {
+	found := false
+	for _, ref := range p.Spec.ImagePullSecrets {
+		found = found || ref.Name == name
+	}
+	for _, v := range p.Spec.Volumes {
+		found = found || v.Secret != nil && v.Secret.SecretName == name
+		if v.Projected != nil {
+			for _, s := range v.Projected.Sources {
+				found = found || s.Secret != nil && s.Secret.Name == name
+			}
+		}
+	}
+	pod.Containers(p, func(c *corev1.Container, _ bool) {
+		for _, e := range c.EnvFrom {
+			found = found || e.SecretRef != nil && e.SecretRef.Name == name
+		}
+		for _, e := range c.Env {
+			found = found || e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && e.ValueFrom.SecretKeyRef.Name == name
+		}
+	})
+	return found
+}

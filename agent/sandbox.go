@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/shoal-edge/shoal/agent/pod"
+	"github.com/shoal-edge/shoal/agent/runtime"
+)
+
+// sandboxConfig is what the runtime is told of a pod. It depends on the pod and the attempt alone.
+func (a *Agent) sandboxConfig(p *corev1.Pod, attempt uint32) (*criapi.PodSandboxConfig, error) {
+	linux := &criapi.LinuxPodSandboxConfig{
+		CgroupParent: a.podCgroup(string(p.UID)),
+		SecurityContext: &criapi.LinuxSandboxSecurityContext{
+			NamespaceOptions: namespaces(p), Privileged: privileged(p),
+		},
+	}
+	if sc := p.Spec.SecurityContext; sc != nil {
+		if len(sc.Sysctls) > 0 {
+			linux.Sysctls = map[string]string{}
+			for _, s := range sc.Sysctls {
+				linux.Sysctls[s.Name] = s.Value
+			}
+		}
+		linux.SecurityContext.SupplementalGroups = groups(sc)
+	}
+	dns, err := dnsConfig(p)
+	if err != nil {
+		return nil, err
+	}
+	labels := map[string]string{}
+	for k, v := range p.Labels {
+		labels[k] = v
+	}
+	labels[runtime.LabelPodName], labels[runtime.LabelPodNamespace], labels[runtime.LabelPodUID] = p.Name, p.Namespace, string(p.UID)
+	return &criapi.PodSandboxConfig{
+		Metadata:     &criapi.PodSandboxMetadata{Name: p.Name, Namespace: p.Namespace, Uid: string(p.UID), Attempt: attempt},
+		Hostname:     a.hostname(p),
+		LogDirectory: a.podLogs(p.Namespace+"/"+p.Name, string(p.UID)),
+		DnsConfig:    dns,
+		Labels:       labels,
+		Annotations:  map[string]string{pod.AnnotationGrace: strconv.FormatInt(int64(pod.Grace(p).Seconds()), 10)},
+		Linux:        linux,
+	}, nil
+}
+
+func (a *Agent) hostname(p *corev1.Pod) string {
+	if p.Spec.HostNetwork {
+		return a.c.NodeName
+	}
+	name := p.Name
+	if p.Spec.Hostname != "" {
+		name = p.Spec.Hostname
+	}
+	return strings.TrimRight(name[:min(len(name), 63)], "-.")
+}
+
+// podLogs is the folder of a pod's container logs; name is namespace/name.
+func (a *Agent) podLogs(name, uid string) string {
+	return filepath.Join(a.logDir, strings.Replace(name, "/", "_", 1)+"_"+uid)
+}
+
+func (a *Agent) podCgroup(uid string) string { return filepath.Join(a.c.CgroupParent, "pod"+uid) }
+
+// removeFiles removes what a pod leaves on this device: volumes, logs and its (now empty) cgroups.
+func (a *Agent) removeFiles(name, uid string) error {
+	if err := a.volumes.TearDown(uid); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(a.podLogs(name, uid)); err != nil {
+		return err
+	}
+	for _, root := range cgroupRoots() {
+		_ = os.Remove(filepath.Join(root, a.podCgroup(uid))) // the kernel refuses while something runs in it
+	}
+	return nil
+}
+
+// cgroupRoots are the mount points of the cgroup hierarchies: one with version 2, one for each controller with version 1.
+func cgroupRoots() []string {
+	roots := []string{"/sys/fs/cgroup"}
+	entries, err := os.ReadDir("/sys/fs/cgroup")
+	if err != nil {
+		return roots
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			roots = append(roots, filepath.Join("/sys/fs/cgroup", e.Name()))
+		}
+	}
+	return roots
+}
+
+func namespaces(p *corev1.Pod) *criapi.NamespaceOption {
+	n := &criapi.NamespaceOption{Network: criapi.NamespaceMode_POD, Pid: criapi.NamespaceMode_CONTAINER, Ipc: criapi.NamespaceMode_POD}
+	if p.Spec.HostNetwork {
+		n.Network = criapi.NamespaceMode_NODE
+	}
+	if p.Spec.HostPID {
+		n.Pid = criapi.NamespaceMode_NODE
+	} else if p.Spec.ShareProcessNamespace != nil && *p.Spec.ShareProcessNamespace {
+		n.Pid = criapi.NamespaceMode_POD
+	}
+	if p.Spec.HostIPC {
+		n.Ipc = criapi.NamespaceMode_NODE
+	}
+	return n
+}
+
+func privileged(p *corev1.Pod) bool {
+	found := false
+	pod.Containers(p, func(c *corev1.Container, _ bool) {
+		found = found || c.SecurityContext != nil && c.SecurityContext.Privileged != nil && *c.SecurityContext.Privileged
+	})
+	return found
+}
+
+func groups(sc *corev1.PodSecurityContext) []int64 {
+	g := slices.Clone(sc.SupplementalGroups)
+	if sc.FSGroup != nil {
+		g = append(g, *sc.FSGroup)
+	}
+	return g
+}
+
+// dnsConfig is the pod's resolv.conf; nil: that of the device. Cluster names come with services.
+func dnsConfig(p *corev1.Pod) (*criapi.DNSConfig, error) {
+	if p.Spec.DNSConfig == nil && p.Spec.DNSPolicy != corev1.DNSNone {
+		return nil, nil
+	}
+	d := &criapi.DNSConfig{}
+	if p.Spec.DNSPolicy != corev1.DNSNone {
+		data, err := os.ReadFile("/etc/resolv.conf")
+		if err != nil && !os.IsNotExist(err) {
+			return nil, err
+		}
+		for line := range strings.Lines(string(data)) {
+			f := strings.Fields(line)
+			switch {
+			case len(f) < 2:
+			case f[0] == "nameserver":
+				d.Servers = append(d.Servers, f[1])
+			case f[0] == "search":
+				d.Searches = f[1:]
+			case f[0] == "options":
+				d.Options = append(d.Options, f[1:]...)
+			}
+		}
+	}
+	if more := p.Spec.DNSConfig; more != nil {
+		d.Servers = append(d.Servers, more.Nameservers...)
+		d.Searches = append(d.Searches, more.Searches...)
+		for _, o := range more.Options {
+			option := o.Name
+			if o.Value != nil {
+				option += ":" + *o.Value
+			}
+			d.Options = append(d.Options, option)
+		}
+	}
+	return d, nil
+}

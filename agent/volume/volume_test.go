@@ -1,0 +1,153 @@
+package volume
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/shoal-edge/shoal/agent/pod"
+)
+
+type source map[string]string
+
+func (s source) ConfigMap(_, name string) *corev1.ConfigMap {
+	if name != "c" {
+		return nil
+	}
+	return &corev1.ConfigMap{Data: s}
+}
+
+func (s source) Secret(_, name string) *corev1.Secret {
+	if name != "s" {
+		return nil
+	}
+	return &corev1.Secret{Data: map[string][]byte{"password": []byte("x")}}
+}
+
+func newPod(volumes ...corev1.Volume) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "n", UID: "u", Labels: map[string]string{"app": "a"}},
+		Spec:       corev1.PodSpec{Volumes: volumes},
+	}
+}
+
+func configMap(name string) corev1.VolumeSource {
+	return corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: name}}}
+}
+
+func read(t *testing.T, path ...string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestConfigMapIsReplacedAtOnce(t *testing.T) {
+	data := source{"a": "1", "b": "1"}
+	m := &Manager{Root: t.TempDir(), Source: data}
+	p := newPod(corev1.Volume{Name: "v", VolumeSource: configMap("c")})
+	dir := filepath.Join(m.Root, "u", "volumes", "v")
+	if err := m.Setup(p, pod.Facts{}); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := os.Readlink(filepath.Join(dir, "..data"))
+	if got := read(t, dir, "a"); got != "1" {
+		t.Errorf("a: %q", got)
+	}
+	if err := m.Update(p, pod.Facts{}); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := os.Readlink(filepath.Join(dir, "..data")); again != first {
+		t.Error("an unchanged volume was written again")
+	}
+	delete(data, "a")
+	data["b"], data["c"] = "2", "2"
+	if err := m.Update(p, pod.Facts{}); err != nil {
+		t.Fatal(err)
+	}
+	if read(t, dir, "b") != "2" || read(t, dir, "c") != "2" {
+		t.Error("the change did not arrive")
+	}
+	entries, _ := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if len(names) != 4 { // ..data, the folder, b, c
+		t.Errorf("old content is left: %v", names)
+	}
+}
+
+func TestMissingConfigMap(t *testing.T) {
+	m := &Manager{Root: t.TempDir(), Source: source{}}
+	v := corev1.Volume{Name: "v", VolumeSource: configMap("none")}
+	if err := m.Setup(newPod(v), pod.Facts{}); err == nil || !strings.Contains(err.Error(), `configmap "none" not found`) {
+		t.Errorf("got %v", err)
+	}
+	yes := true
+	v.ConfigMap.Optional = &yes
+	if err := m.Setup(newPod(v), pod.Facts{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestProjected(t *testing.T) {
+	m := &Manager{Root: t.TempDir(), Source: source{"k": "v"}}
+	mode := int32(0o400)
+	v := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+		{ConfigMap: &corev1.ConfigMapProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "c"}, Items: []corev1.KeyToPath{{Key: "k", Path: "sub/dir/file", Mode: &mode}},
+		}},
+		{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}}},
+		{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{
+			{Path: "labels", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.labels"}},
+		}}},
+	}}}}
+	if err := m.Setup(newPod(v), pod.Facts{}); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(m.Root, "u", "volumes", "v")
+	if read(t, dir, "sub/dir/file") != "v" || read(t, dir, "password") != "x" || read(t, dir, "labels") != `app="a"` {
+		t.Error("content differs")
+	}
+	if info, err := os.Stat(filepath.Join(dir, "sub/dir/file")); err != nil || info.Mode().Perm() != 0o400 {
+		t.Errorf("mode: %v, %v", info.Mode(), err)
+	}
+	if err := m.TearDown("u"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(m.Root, "u")); !os.IsNotExist(err) {
+		t.Errorf("left behind: %v", err)
+	}
+}
+
+func TestSubPathStaysInside(t *testing.T) {
+	m := &Manager{Root: t.TempDir(), Source: source{}}
+	v := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
+	p := newPod(v)
+	if err := m.Setup(p, pod.Facts{}); err != nil {
+		t.Fatal(err)
+	}
+	dir := m.Path(p, &v)
+	if err := os.Symlink("/etc", filepath.Join(dir, "out")); err != nil {
+		t.Fatal(err)
+	}
+	mount := func(sub string) error {
+		_, err := m.Mounts(p, &corev1.Container{VolumeMounts: []corev1.VolumeMount{{Name: "v", MountPath: "/v", SubPath: sub}}}, nil)
+		return err
+	}
+	if err := mount("made/here"); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"../x", "out", "out/passwd"} {
+		if err := mount(bad); err == nil {
+			t.Errorf("subPath %q leads out of the volume", bad)
+		}
+	}
+}

@@ -1,0 +1,384 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-edge/shoal/agent/pod"
+	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/transport"
+)
+
+// exitLag is how long the runtime's books may lag behind its event of an exit.
+const exitLag = 3 * time.Second
+
+// worker owns one pod: its goroutine observes, steps, reports and has actions done, and alone touches the fields below.
+type worker struct {
+	a   *Agent
+	uid string
+	wk  chan struct{}
+
+	mu      sync.Mutex
+	pod     *corev1.Pod // nil: not wanted any more
+	last    *corev1.Pod // the pod as it was last wanted; nil for one that nobody knows
+	name    string      // namespace/name
+	exits   map[string]time.Time
+	health  map[string]pod.Health
+	seenIDs map[string]runtime.State
+	waiting atomic.Bool // it has problems
+	// logPaths are of the running containers. looked is closed at the next look, when somebody waits for it.
+	logPaths map[string]string
+	looked   chan struct{}
+	retry    bool // something it waited for may have changed: try again now
+	refresh  bool // what its volumes are made of has changed
+
+	tasks       map[string]*task
+	results     chan *task
+	failed      map[string]int       // how often a task failed in a row, by its key
+	paused      map[string]time.Time // tasks that wait after a failure
+	problems    map[string]pod.Problem
+	termination map[string]string
+	probes      map[string]context.CancelFunc
+	probing     sync.WaitGroup
+	prior       *corev1.PodStatus
+	reported    []byte
+	seen        time.Time
+	failures    int
+	stopping    time.Time
+	began       time.Time // of the worker, for the metric of how long a start takes
+	wasRunning  bool
+}
+
+// newWorker makes a worker for a wanted pod, or for one that only the runtime knows (found).
+func newWorker(a *Agent, uid string, p *corev1.Pod, found *runtime.Pod) *worker {
+	w := &worker{
+		a: a, uid: uid, wk: make(chan struct{}, 1), pod: p, last: p, exits: map[string]time.Time{}, health: map[string]pod.Health{},
+		tasks: map[string]*task{}, failed: map[string]int{}, paused: map[string]time.Time{}, results: make(chan *task, 64), problems: map[string]pod.Problem{}, termination: map[string]string{},
+		probes: map[string]context.CancelFunc{}, seen: a.c.Now(), began: a.c.Now(),
+	}
+	if p != nil {
+		w.name = p.Namespace + "/" + p.Name
+		if saved := a.db.get(bucketStatus, uid); saved != nil {
+			known := &corev1.Pod{}
+			if err := known.Unmarshal(saved); err == nil {
+				w.prior, w.reported = &known.Status, saved
+				a.statuses[w.key()+"/"+uid] = transport.Item{Key: w.key() + "/" + uid, Value: saved}
+				w.wasRunning = true
+			}
+		}
+	} else if found != nil && len(found.Sandboxes) > 0 {
+		w.name = found.Sandboxes[0].Namespace + "/" + found.Sandboxes[0].Name
+	}
+	return w
+}
+
+// key is the pod's key in the desired state.
+func (w *worker) key() string { return "pods/" + w.name }
+
+func (w *worker) nudge() { wake(w.wk) }
+
+// want changes what is wanted; nil is the pod's end.
+func (w *worker) want(p *corev1.Pod) {
+	w.mu.Lock()
+	w.pod = p
+	if p != nil {
+		w.last = p
+	}
+	w.retry, w.refresh = true, true
+	w.mu.Unlock()
+	w.nudge()
+}
+
+// again has the worker try again what had a problem.
+func (w *worker) again() {
+	w.mu.Lock()
+	w.retry = true
+	w.mu.Unlock()
+	w.nudge()
+}
+
+func (w *worker) wanted() (p, last *corev1.Pod) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pod, w.last
+}
+
+// sourceChanged wakes the pod when it uses that object.
+func (w *worker) sourceChanged(kind, namespace, name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pod == nil || w.pod.Namespace != namespace || !uses(w.pod, kind, name) {
+		return
+	}
+	w.retry, w.refresh = true, true
+	w.nudge()
+}
+
+func (w *worker) exited(id string) {
+	w.mu.Lock()
+	w.exits[id] = w.a.c.Now().Add(exitLag)
+	w.mu.Unlock()
+	w.nudge()
+}
+
+// changed reports whether the pod, as listed, differs from what the worker last saw.
+func (w *worker) changed(p runtime.Pod) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !maps.Equal(w.seenIDs, states(p))
+}
+
+func states(p runtime.Pod) map[string]runtime.State {
+	s := make(map[string]runtime.State, len(p.Sandboxes)+len(p.Containers))
+	for _, b := range p.Sandboxes {
+		s[b.ID] = runtime.Exited
+		if b.Ready {
+			s[b.ID] = runtime.Running
+		}
+	}
+	for _, c := range p.Containers {
+		s[c.ID] = c.State
+	}
+	return s
+}
+
+// run is the worker's loop. It ends with ctx, leaving the pod running, or when nothing of the pod is left.
+func (w *worker) run(ctx context.Context) {
+	defer w.probing.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			for len(w.tasks) > 0 {
+				t := <-w.results
+				delete(w.tasks, t.key)
+			}
+			return
+		case <-w.wk:
+		case <-timer.C:
+		case t := <-w.results:
+			w.settle(t)
+		}
+		next, done := w.pass(ctx)
+		if done {
+			return
+		}
+		if next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(0, next.Sub(w.a.c.Now())))
+		}
+	}
+}
+
+// pass observes once, reports, and launches what is to be done. next is when to look again without being told.
+func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
+	if !w.a.ready.Load() {
+		return time.Time{}, false // resync wakes us
+	}
+	found, err := w.a.c.Runtime.Pod(ctx, w.uid)
+	now := w.a.c.Now()
+	if err != nil {
+		w.failures++
+		return now.Add(min(100*time.Millisecond<<min(w.failures, 10), time.Minute)), false
+	}
+	w.failures = 0
+	next = w.catchUp(found, now)
+	p, last := w.wanted()
+	if p != nil && p.DeletionTimestamp != nil || p == nil {
+		w.abandonStarts()
+		if w.stopping.IsZero() {
+			w.stopping = now
+		}
+	}
+	w.syncProbes(ctx, p, found)
+	o := w.observed(last, found)
+	actions := pod.Step(p, o, now)
+	if p != nil {
+		w.report(p, o, now)
+	}
+	for _, action := range actions {
+		switch action.Kind {
+		case pod.Wait:
+			next = earlier(next, action.Until)
+		case pod.Forget:
+			if len(w.tasks) == 0 {
+				return w.forget(ctx, now)
+			}
+		default:
+			w.launch(ctx, action, o, p, last)
+		}
+	}
+	for key, until := range w.paused {
+		if now.Before(until) {
+			next = earlier(next, until)
+		} else {
+			delete(w.paused, key)
+		}
+	}
+	return earlier(next, w.flipImageProblems(now)), false
+}
+
+// catchUp takes over what was seen, and returns when to look again for exits that the runtime told but does not show yet.
+func (w *worker) catchUp(found runtime.Pod, now time.Time) (next time.Time) {
+	w.mu.Lock()
+	old := w.seenIDs
+	w.seenIDs = states(found)
+	for id, until := range w.exits {
+		if state, ok := w.seenIDs[id]; !ok || state != runtime.Running || now.After(until) {
+			delete(w.exits, id)
+		} else {
+			next = now.Add(10 * time.Millisecond)
+		}
+	}
+	retry, refresh := w.retry, w.refresh
+	w.retry, w.refresh = false, false
+	for id := range w.health {
+		if w.seenIDs[id] != runtime.Running {
+			delete(w.health, id)
+		}
+	}
+	w.logPaths = map[string]string{}
+	for _, c := range found.Containers {
+		if c.State == runtime.Running && c.LogPath != "" {
+			w.logPaths[c.ID] = c.LogPath
+		}
+	}
+	if w.looked != nil {
+		close(w.looked)
+		w.looked = nil
+	}
+	fresh := w.seenIDs
+	w.mu.Unlock()
+	if retry {
+		for name, problem := range w.problems {
+			problem.Retry = now
+			w.problems[name] = problem
+		}
+	}
+	if refresh {
+		w.updateVolumes()
+	}
+	if !maps.Equal(old, fresh) {
+		w.a.setOwner(w, old, fresh)
+	}
+	return next
+}
+
+// setOwner says whose the ids are, so that events find their worker.
+func (a *Agent) setOwner(w *worker, old, fresh map[string]runtime.State) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id := range old {
+		if _, ok := fresh[id]; !ok {
+			delete(a.owners, id)
+		}
+	}
+	for id := range fresh {
+		a.owners[id] = w
+	}
+}
+
+func (w *worker) observed(last *corev1.Pod, found runtime.Pod) *pod.Observed {
+	if last != nil {
+		w.readTerminations(last, found)
+	}
+	o := &pod.Observed{
+		Pod: found, Problems: maps.Clone(w.problems), Prior: w.prior, Termination: maps.Clone(w.termination), Seen: w.seen,
+		Health: map[string]pod.Health{},
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.Copy(o.Health, w.health)
+	for _, t := range w.tasks {
+		if t.action.Kind == pod.StartContainer && t.started != "" {
+			o.Health[t.started] = pod.Health{} // its postStart hook runs
+		}
+	}
+	return o
+}
+
+// report tells the status when it changed.
+func (w *worker) report(p *corev1.Pod, o *pod.Observed, now time.Time) {
+	status := pod.Status(p, o, w.a.runtimeName(), w.a.c.Address, now)
+	out := &corev1.Pod{Status: status}
+	out.Name, out.Namespace, out.UID = p.Name, p.Namespace, p.UID
+	value, err := out.Marshal()
+	if err != nil {
+		w.a.c.Logger.Error("encode pod status", "pod", w.name, "err", err)
+		return
+	}
+	if slices.Equal(value, w.reported) {
+		return
+	}
+	if !w.wasRunning && status.Phase == corev1.PodRunning {
+		w.wasRunning = true
+		w.a.metrics.started.Observe(now.Sub(w.began).Seconds())
+	}
+	w.prior, w.reported = &status, value
+	w.a.publish(w.key(), w.uid, value)
+}
+
+// forget removes the last traces of a pod of which the runtime has nothing any more.
+func (w *worker) forget(ctx context.Context, now time.Time) (next time.Time, done bool) {
+	for id, cancel := range w.probes {
+		cancel()
+		delete(w.probes, id)
+	}
+	if err := w.a.removeFiles(w.name, w.uid); err != nil {
+		w.failures++
+		w.a.c.Logger.Warn("files of a removed pod are left, trying again", "pod", w.name, "uid", w.uid, "err", err)
+		if w.failures < 5 {
+			return now.Add(time.Second), false
+		}
+	}
+	if err := w.a.devices.release(w.uid); err != nil {
+		w.a.c.Logger.Error("devices of a removed pod", "pod", w.name, "err", err)
+	}
+	w.a.c.Logger.Info("pod removed", "pod", w.name, "uid", w.uid)
+	w.a.publish(w.key(), w.uid, nil)
+	w.a.remove(w)
+	w.mu.Lock()
+	if w.looked != nil {
+		close(w.looked)
+		w.looked = nil
+	}
+	w.mu.Unlock()
+	return time.Time{}, true
+}
+
+// remove ends a worker, and wakes those that may wait for what its pod had.
+func (a *Agent) remove(w *worker) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.pods, w.uid)
+	for id, owner := range a.owners {
+		if owner == w {
+			delete(a.owners, id)
+		}
+	}
+	for _, other := range a.pods {
+		if other.waiting.Load() {
+			other.again()
+		}
+	}
+	if p, err := a.desiredPod(w.key()); err == nil && p != nil && string(p.UID) == w.uid && p.DeletionTimestamp == nil {
+		a.startWorker(newWorker(a, w.uid, p, nil)) // wanted again in the meantime
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
