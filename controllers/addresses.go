@@ -43,7 +43,8 @@ func (c *Controllers) giveAddresses(ctx context.Context, k store.Key) (time.Dura
 	}
 	block, ok := freeBlock(c.podNet, c.cfg.NodeBits, taken)
 	if !ok {
-		c.recorder.eventf(node, corev1.EventTypeWarning, "CIDRNotAvailable", "The pod network %s has no free block of /%d", c.podNet, c.cfg.NodeBits)
+		c.recorder.eventf(node, corev1.EventTypeWarning, "CIDRNotAvailable", "The pod network %s has no free block of /%d",
+			c.podNet, c.cfg.NodeBits)
 		return retryAddresses, nil
 	}
 	_, err := c.client.Modify(ctx, k, "", func(object api.Object) error {

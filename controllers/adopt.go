@@ -22,9 +22,8 @@ type strays struct {
 	names map[string]map[string]bool
 }
 
-// follow notes who owns each object, and tells a loop: the owner's key when there is one, otherwise (found is false) the
-// object is a stray that somebody may adopt.
-func (s *strays) reader(ownerKind string, ownerResource string, l *loop, stray func(namespace string, labels map[string]string)) reader {
+// reader notes who owns each object. It adds the owner's key to a loop; where there is no owner, stray tells who might adopt.
+func (s *strays) reader(ownerKind, ownerResource string, l *loop, stray func(namespace string, labels map[string]string)) reader {
 	return reader{
 		relist: func() {
 			s.mu.Lock()

@@ -29,7 +29,9 @@ const (
 )
 
 // ownAnnotations belong to a deployment, or to a replica set, alone; all others are copied from the one to the other.
-var ownAnnotations = []string{corev1.LastAppliedConfigAnnotation, revisionAnnotation, historyAnnotation, desiredAnnotation, maximumAnnotation}
+var ownAnnotations = []string{
+	corev1.LastAppliedConfigAnnotation, revisionAnnotation, historyAnnotation, desiredAnnotation, maximumAnnotation,
+}
 
 // find returns the replica set of the deployment's template: the oldest, should there be several.
 func (r *rollout) find() *appsv1.ReplicaSet {

@@ -61,7 +61,8 @@ func (g *garbage) note(ch *change) {
 	if before == nil {
 		before = &metav1.ObjectMeta{}
 	}
-	refsChanged := !slices.EqualFunc(meta.OwnerReferences, before.OwnerReferences, func(a, b metav1.OwnerReference) bool { return a.UID == b.UID })
+	sameOwner := func(a, b metav1.OwnerReference) bool { return a.UID == b.UID }
+	refsChanged := !slices.EqualFunc(meta.OwnerReferences, before.OwnerReferences, sameOwner)
 	if refsChanged {
 		g.remember(ch.Item.Key, meta.OwnerReferences, before.OwnerReferences)
 	}

@@ -75,8 +75,6 @@ func wantedTaints(node *corev1.Node, evict bool) []corev1.Taint {
 		lost = corev1.TaintNodeUnreachable
 	case corev1.ConditionFalse:
 		lost = corev1.TaintNodeNotReady
-	default: // not ready yet: nothing runs there that could be evicted
-		add(corev1.TaintNodeNotReady, corev1.TaintEffectNoSchedule)
 	}
 	if lost != "" {
 		add(lost, corev1.TaintEffectNoSchedule)

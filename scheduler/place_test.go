@@ -139,7 +139,8 @@ func TestPlace(t *testing.T) {
 			name: "init container's request counts", nodes: []*corev1.Node{newNode("a")},
 			pod: newTestPod("p", func(p *corev1.Pod) {
 				p.Spec.InitContainers = []corev1.Container{{Resources: corev1.ResourceRequirements{
-					Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}}}}
+					Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")},
+				}}}
 			}), want: "0/1 nodes are available: 1 Insufficient cpu.",
 		},
 		{
