@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/store"
 )
@@ -177,37 +176,4 @@ func TestStreamsReachTheDevice(t *testing.T) {
 		}
 		mustContain(t, data, `error dialing device \"n2\"`)
 	}
-}
-
-// FuzzBody: whatever a client sends, it gets an answer, and what is stored decodes.
-func FuzzBody(f *testing.F) {
-	f.Add("application/json", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}`)
-	f.Add("application/yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: &a {x: y}, annotations: *a}\n")
-	f.Add("application/vnd.kubernetes.protobuf", "k8s\x00\n\x09\n\x02v1\x12\x03Pod\x12\x05\n\x03\n\x01p")
-	f.Add("application/json", strings.Repeat("[", 10000))
-	f.Fuzz(func(t *testing.T, contentType, body string) {
-		if strings.ContainsAny(contentType, "\x00\r\n") || !printable(contentType) {
-			t.Skip()
-		}
-		b := newBed(t)
-		answer, data := b.do(call{method: "POST", path: pods, body: body, header: map[string]string{"Content-Type": contentType}})
-		if answer.StatusCode >= 500 {
-			t.Fatalf("%d %s", answer.StatusCode, data)
-		}
-		items, _ := b.durable.List("pods", "")
-		for _, item := range items {
-			if _, err := api.Decode(api.ByResource("pods"), item.Value, item.Revision); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-}
-
-func printable(s string) bool {
-	for _, r := range []byte(s) {
-		if r < ' ' || r > '~' {
-			return false
-		}
-	}
-	return true
 }

@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 
 	"github.com/shoal-edge/shoal/store"
 )
@@ -72,8 +74,13 @@ type Server struct {
 	formats  *formats
 }
 
+// limitCopies bounds what the copy operations of one JSON patch add up to: doubled often enough, they fill any memory. The
+// library has no other way to be told.
+var limitCopies = sync.OnceFunc(func() { jsonpatch.AccumulatedCopySizeLimit = maxBodyBytes })
+
 // New returns a Server.
 func New(cfg Config) *Server {
+	limitCopies()
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

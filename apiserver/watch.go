@@ -79,6 +79,12 @@ func (s *Server) serveWatch(w http.ResponseWriter, req *request) error {
 			items = nil
 		}
 	}
+	if now, gone := s.cfg.Client.ReaderFor(req.kind, req.namespace); gone != nil || now != from {
+		if watcher != nil {
+			watcher.Close()
+		}
+		return errNoLeader() // the lead was lost in between: nothing would ever end this watch
+	}
 	s.metrics.watches.Inc()
 	defer s.metrics.watches.Dec()
 	s.begin(w, req, http.StatusOK, out.contentType(true))

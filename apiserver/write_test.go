@@ -3,6 +3,7 @@ package apiserver_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -69,6 +70,21 @@ func TestPatches(t *testing.T) {
 		if d.Generation != c.generation || d.Status.Replicas != 0 || d.Kind != "Deployment" {
 			t.Errorf("%d: generation %d, status %v, kind %q", i, d.Generation, d.Status, d.Kind)
 		}
+	}
+}
+
+// TestCopyBomb: a small JSON patch must not become a large object by copying what it has copied.
+func TestCopyBomb(t *testing.T) {
+	b := newBed(t)
+	b.create(configMap("cm", nil))
+	ops := []string{`{"op":"add","path":"/data/0","value":"` + strings.Repeat("x", 1000) + `"}`}
+	for range 40 {
+		ops = append(ops, `{"op":"copy","from":"/data","path":"/data/d"}`)
+	}
+	answer, data := b.do(call{method: "PATCH", path: configMaps + "/cm", body: "[" + strings.Join(ops, ",") + "]",
+		header: map[string]string{"Content-Type": "application/json-patch+json"}})
+	if answer.StatusCode != http.StatusUnprocessableEntity {
+		t.Errorf("%d %.300s", answer.StatusCode, data)
 	}
 }
 

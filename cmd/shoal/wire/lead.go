@@ -19,7 +19,10 @@ import (
 func (s *Server) lead(ctx context.Context, term uint64) error {
 	local := store.New(store.Config{Kinds: api.Kinds(), FirstRevision: term << 32, Logger: s.o.Logger})
 	s.volatile.Store(&volatile{store: local, propose: store.NewLocal(local)})
-	defer s.volatile.Store(nil)
+	defer func() {
+		s.volatile.Store(nil)
+		local.Load(local.Revision(), nil) // ends the watches: who watches volatile objects lists them anew at the next leader
+	}()
 
 	loops, err := controllers.New(controllers.Config{
 		Client:    s.client,
