@@ -3,6 +3,8 @@ package agent
 import (
 	"crypto/sha256"
 	"fmt"
+	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +24,10 @@ func (a *Agent) event(p *corev1.Pod, container, kind, reason, message string) {
 	}
 	now := metav1.NewTime(a.c.Now()).Rfc3339Copy()
 	id := sha256.Sum256([]byte(string(p.UID) + "\x00" + container + "\x00" + reason + "\x00" + message))
+	count, since := a.told.again(string(id[:8]), now.Time)
+	if count == 0 {
+		return
+	}
 	e := &corev1.Event{
 		InvolvedObject: corev1.ObjectReference{
 			Kind: "Pod", APIVersion: "v1", Namespace: p.Namespace, Name: p.Name, UID: p.UID, FieldPath: fieldPath(p, container),
@@ -29,7 +35,7 @@ func (a *Agent) event(p *corev1.Pod, container, kind, reason, message string) {
 		},
 		Type: kind, Reason: reason, Message: message[:min(len(message), 1024)],
 		Source:         corev1.EventSource{Component: "kubelet", Host: a.c.NodeName},
-		FirstTimestamp: now, LastTimestamp: now, Count: 1,
+		FirstTimestamp: metav1.NewTime(since), LastTimestamp: now, Count: count,
 		ReportingController: "kubelet", ReportingInstance: a.c.NodeName,
 	}
 	e.Namespace, e.Name = p.Namespace, fmt.Sprintf("%s.%x", p.Name, id[:8])
@@ -38,6 +44,44 @@ func (a *Agent) event(p *corev1.Pod, container, kind, reason, message string) {
 		return // an event is not worth a line in the log
 	}
 	report(transport.Item{Key: "events/" + e.Namespace + "/" + e.Name, Value: value})
+}
+
+// What is told again and again is told at most this often, after the first few times.
+const (
+	toldFreely  = 10
+	toldEvery   = time.Minute
+	maxMemories = 1024
+)
+
+// told remembers how often each event was told.
+type told struct {
+	mu   sync.Mutex
+	seen map[string]*telling
+}
+
+type telling struct {
+	count       int32
+	first, last time.Time
+}
+
+// again counts an event and returns its count and when it was first told, or 0 when it is not to be told now.
+func (t *told) again(id string, now time.Time) (int32, time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.seen == nil || len(t.seen) >= maxMemories {
+		t.seen = map[string]*telling{}
+	}
+	known := t.seen[id]
+	if known == nil {
+		known = &telling{first: now}
+		t.seen[id] = known
+	}
+	known.count++
+	if known.count > toldFreely && now.Sub(known.last) < toldEvery {
+		return 0, now
+	}
+	known.last = now
+	return known.count, known.first
 }
 
 func fieldPath(p *corev1.Pod, container string) string {
