@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-edge/shoal/api"
@@ -163,6 +165,44 @@ func TestNamespaces(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A replica set that still makes pods in a namespace that ends gives up without a fuss; any other refusal is an error.
+func TestPodsThatMayNotBeMade(t *testing.T) {
+	refusal := error(nil)
+	durable := store.New(store.Config{Kinds: api.Kinds()})
+	client := store.NewClient(store.ClientConfig{
+		Durable: durable, Propose: store.NewLocal(durable),
+		Admit: []store.Admitter{store.AdmitFunc(func(context.Context, *store.Admission) error { return refusal })},
+	})
+	ctrl, err := New(Config{Client: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDeployment("web", 3)
+	rs := &appsv1.ReplicaSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: "web"},
+		Spec:       appsv1.ReplicaSetSpec{Replicas: d.Spec.Replicas, Selector: d.Spec.Selector, Template: d.Spec.Template},
+	}
+	ending := apierrors.NewForbidden(corev1.Resource("pods"), "web", errKeep)
+	ending.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	quota := apierrors.NewForbidden(corev1.Resource("pods"), "web", errKeep)
+	for _, c := range []struct {
+		refusal error
+		made    int
+		fails   bool
+	}{
+		{nil, 3, false},
+		{ending, 0, false},
+		{apierrors.NewNotFound(corev1.Resource("namespaces"), "default"), 0, false},
+		{quota, 0, true},
+	} {
+		refusal = c.refusal
+		made, err := (&replicaSetLoop{c: ctrl}).makePods(t.Context(), rs, 3)
+		if len(made) != c.made || (err != nil) != c.fails {
+			t.Errorf("refused with %v: %d made, %v", c.refusal, len(made), err)
+		}
+	}
 }
 
 func TestFinishedPodsAreTrimmed(t *testing.T) {

@@ -137,6 +137,9 @@ func (r *replicaSetLoop) makePods(ctx context.Context, rs *appsv1.ReplicaSet, co
 				made = append(made, pod)
 			}
 		}
+		if errors.Is(err, errKeep) {
+			return made, nil
+		}
 		if err != nil {
 			return made, err
 		}
@@ -144,6 +147,7 @@ func (r *replicaSetLoop) makePods(ctx context.Context, rs *appsv1.ReplicaSet, co
 	return made, nil
 }
 
+// makePod makes one pod. The error errKeep says that none can be made here any more, and that this is fine.
 func (r *replicaSetLoop) makePod(ctx context.Context, rs *appsv1.ReplicaSet) (*corev1.Pod, error) {
 	template := rs.Spec.Template.DeepCopy()
 	created, err := r.c.client.Create(ctx, &corev1.Pod{
@@ -159,8 +163,8 @@ func (r *replicaSetLoop) makePod(ctx context.Context, rs *appsv1.ReplicaSet) (*c
 		r.c.recorder.eventf(rs, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", created.GetName())
 		return created.(*corev1.Pod), nil
 	case ctx.Err() != nil:
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return nil, nil // everything here ends: there is nothing to try again
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || apierrors.IsNotFound(err):
+		return nil, errKeep // the namespace ends, or has ended: there is nothing to try again
 	default:
 		r.c.recorder.eventf(rs, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
 	}
