@@ -45,7 +45,9 @@ func resolveAffinityKeys(n *core.Pod) {
 	}
 }
 
-func affinityTerms(to []*core.PodAffinityTerm, required []core.PodAffinityTerm, preferred []core.WeightedPodAffinityTerm) []*core.PodAffinityTerm {
+func affinityTerms(
+	to []*core.PodAffinityTerm, required []core.PodAffinityTerm, preferred []core.WeightedPodAffinityTerm,
+) []*core.PodAffinityTerm {
 	for i := range required {
 		to = append(to, &required[i])
 	}
@@ -62,7 +64,8 @@ func resolveKeys(s *metav1.LabelSelector, keys []string, op metav1.LabelSelector
 	}
 	for _, key := range keys {
 		if value, ok := labels[key]; ok {
-			s.MatchExpressions = append(s.MatchExpressions, metav1.LabelSelectorRequirement{Key: key, Operator: op, Values: []string{value}})
+			r := metav1.LabelSelectorRequirement{Key: key, Operator: op, Values: []string{value}}
+			s.MatchExpressions = append(s.MatchExpressions, r)
 		}
 	}
 }

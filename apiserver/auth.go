@@ -104,8 +104,8 @@ func authorize(req *request) error {
 	if req.namespace != "" {
 		scope = fmt.Sprintf("in the namespace %q", req.namespace)
 	}
-	return apierrors.NewForbidden(req.groupResource(), req.name,
-		fmt.Errorf("User %q cannot %s resource %q in API group %q %s", req.user.name, req.verb, resource, req.gv.Group, scope)) //nolint:staticcheck
+	return apierrors.NewForbidden(req.groupResource(), req.name, fmt.Errorf( //nolint:staticcheck // upstream's wording
+		"User %q cannot %s resource %q in API group %q %s", req.user.name, req.verb, resource, req.gv.Group, scope))
 }
 
 // openToAll are the paths that every known user may read.

@@ -29,7 +29,7 @@ func (s *Server) serveReadIndex(w http.ResponseWriter, req *request) error {
 		return errNoLeader()
 	}
 	w.Header().Set("Content-Type", "text/plain")
-	fmt.Fprint(w, index)
+	_, _ = fmt.Fprint(w, index) // the client has gone: there is nobody to tell
 	return nil
 }
 
@@ -76,7 +76,7 @@ func (s *Server) askLeader(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, errNoLeader()
 	}
-	defer answer.Body.Close()
+	defer func() { _ = answer.Body.Close() }()
 	var index uint64
 	if _, err := fmt.Fscan(answer.Body, &index); err != nil || answer.StatusCode != http.StatusOK {
 		return 0, errNoLeader()

@@ -9,12 +9,11 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/munnerz/goautoneg"
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"github.com/munnerz/goautoneg"
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/apiserver/reviews"
@@ -54,7 +53,9 @@ var catalogue = sync.OnceValue(func() []resource {
 
 func subresource(k *api.Kind, sub string) resource {
 	gv := k.GVK.GroupVersion()
-	r := resource{gv: gv, name: k.Resource + "/" + sub, kind: k.GVK.Kind, of: gv, namespaced: k.Namespaced, verbs: []string{"get", "patch", "update"}}
+	r := resource{
+		gv: gv, name: k.Resource + "/" + sub, kind: k.GVK.Kind, of: gv, namespaced: k.Namespaced, verbs: []string{"get", "patch", "update"},
+	}
 	switch sub {
 	case "scale":
 		r.kind, r.of = "Scale", scaleGVK().GroupVersion()

@@ -10,8 +10,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"github.com/shoal-edge/shoal/api"
 )
 
 func errNotFound() error {
@@ -89,5 +87,3 @@ func (s *Server) writeError(w http.ResponseWriter, req *request, err error) {
 func isUnavailable(err error) bool {
 	return apierrors.ReasonForError(err) == metav1.StatusReasonServiceUnavailable
 }
-
-func kindOf(k *api.Kind) schema.GroupKind { return k.GVK.GroupKind() }

@@ -157,8 +157,10 @@ func TestStreamsReachTheDevice(t *testing.T) {
 		}
 		answer.Body.Close()
 
-		answer = b.open(call{method: "POST", path: pods + "/p/exec?command=ls&command=-l&stdout=true",
-			header: map[string]string{"Connection": "Upgrade", "Upgrade": "SPDY/3.1"}})
+		answer = b.open(call{
+			method: "POST", path: pods + "/p/exec?command=ls&command=-l&stdout=true",
+			header: map[string]string{"Connection": "Upgrade", "Upgrade": "SPDY/3.1"},
+		})
 		if answer.StatusCode != http.StatusSwitchingProtocols {
 			t.Fatalf("%d", answer.StatusCode)
 		}

@@ -7,6 +7,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -178,7 +179,7 @@ func (s *Server) serveOther(w http.ResponseWriter, req *request) error {
 // finish turns a panic into an answer, counts the request and lifts its write deadline from the connection.
 func (s *Server) finish(w *recorder, req *request, began time.Time) {
 	if p := recover(); p != nil {
-		if p == http.ErrAbortHandler {
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p)
 		}
 		s.cfg.Logger.Error("a request panicked", "path", req.URL.Path, "panic", p)

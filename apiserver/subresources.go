@@ -97,7 +97,8 @@ func checkScale(req *request, scale *autoscalingv1.Scale) error {
 	}
 	if scale.Spec.Replicas < 0 {
 		return apierrors.NewInvalid(scaleGVK().GroupKind(), req.name, field.ErrorList{
-			field.Invalid(field.NewPath("spec", "replicas"), scale.Spec.Replicas, "must be greater than or equal to 0")})
+			field.Invalid(field.NewPath("spec", "replicas"), scale.Spec.Replicas, "must be greater than or equal to 0"),
+		})
 	}
 	return nil
 }
@@ -143,7 +144,8 @@ func (s *Server) serveBinding(w http.ResponseWriter, req *request) error {
 	}
 	if binding.Target.Name == "" || binding.Target.Kind != "" && binding.Target.Kind != "Node" {
 		return apierrors.NewInvalid(schema.GroupKind{Kind: "Binding"}, req.name, field.ErrorList{
-			field.Required(field.NewPath("target", "name"), "must name a Node")})
+			field.Required(field.NewPath("target", "name"), "must name a Node"),
+		})
 	}
 	_, err := s.cfg.Client.Modify(req.Context(), req.key(), req.sub, func(obj api.Object) error {
 		if why := bind(obj.(*corev1.Pod), &binding); why != nil {

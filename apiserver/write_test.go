@@ -81,8 +81,10 @@ func TestCopyBomb(t *testing.T) {
 	for range 40 {
 		ops = append(ops, `{"op":"copy","from":"/data","path":"/data/d"}`)
 	}
-	answer, data := b.do(call{method: "PATCH", path: configMaps + "/cm", body: "[" + strings.Join(ops, ",") + "]",
-		header: map[string]string{"Content-Type": "application/json-patch+json"}})
+	answer, data := b.do(call{
+		method: "PATCH", path: configMaps + "/cm", body: "[" + strings.Join(ops, ",") + "]",
+		header: map[string]string{"Content-Type": "application/json-patch+json"},
+	})
 	if answer.StatusCode != http.StatusUnprocessableEntity {
 		t.Errorf("%d %.300s", answer.StatusCode, data)
 	}
@@ -112,8 +114,10 @@ func TestScale(t *testing.T) {
 	if scale.Spec.Replicas != 3 || scale.Status.Selector != "app=hello" || scale.Kind != "Scale" {
 		t.Errorf("%+v", scale)
 	}
-	b.get(&scale, call{method: "PATCH", path: deployments + "/hello/scale", body: `{"spec":{"replicas":5}}`,
-		header: map[string]string{"Content-Type": "application/merge-patch+json"}})
+	b.get(&scale, call{
+		method: "PATCH", path: deployments + "/hello/scale", body: `{"spec":{"replicas":5}}`,
+		header: map[string]string{"Content-Type": "application/merge-patch+json"},
+	})
 	body := fmt.Sprintf(`{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"name":"hello","resourceVersion":%q},"spec":{"replicas":7}}`,
 		scale.ResourceVersion)
 	b.get(&scale, call{method: "PUT", path: deployments + "/hello/scale", body: body})
@@ -132,8 +136,10 @@ func TestStatusSubresource(t *testing.T) {
 	d := b.hello()
 	d.Status.Replicas = 3
 	*d.Spec.Replicas = 9
-	b.get(d, call{method: "PATCH", path: deployments + "/hello/status", body: `{"status":{"replicas":3},"spec":{"replicas":9}}`,
-		header: map[string]string{"Content-Type": "application/merge-patch+json"}})
+	b.get(d, call{
+		method: "PATCH", path: deployments + "/hello/status", body: `{"status":{"replicas":3},"spec":{"replicas":9}}`,
+		header: map[string]string{"Content-Type": "application/merge-patch+json"},
+	})
 	if d.Status.Replicas != 3 || *d.Spec.Replicas != 3 || d.Generation != 1 {
 		t.Errorf("%+v", d.Status)
 	}
@@ -186,8 +192,10 @@ func TestBindingAndEviction(t *testing.T) {
 	if pod.Spec.NodeName != "n1" || len(pod.Status.Conditions) != 1 || pod.Status.Conditions[0].Type != corev1.PodScheduled {
 		t.Errorf("%q %v", pod.Spec.NodeName, pod.Status.Conditions)
 	}
-	b.get(&status, call{method: "POST", path: pods + "/p/eviction",
-		body: `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"p"},"deleteOptions":{"gracePeriodSeconds":1}}`})
+	b.get(&status, call{
+		method: "POST", path: pods + "/p/eviction",
+		body: `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"p"},"deleteOptions":{"gracePeriodSeconds":1}}`,
+	})
 	b.get(&pod, call{path: pods + "/p"})
 	if pod.DeletionTimestamp == nil {
 		t.Error("an evicted pod is terminating")
