@@ -328,7 +328,7 @@ func TestLivenessRestarts(t *testing.T) {
 			p.Spec.Containers[0].LivenessProbe = &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 3}
 		})
 		d.apply(set(t, p))
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute + time.Second/2) // between two checks
 		d.runtime.SetUnhealthy("main", true)
 		time.Sleep(3 * time.Second)
 		d.runtime.SetUnhealthy("main", false)
