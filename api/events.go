@@ -72,9 +72,12 @@ func eventRow(e *corev1.Event, now time.Time) []any {
 	if e.LastTimestamp.IsZero() {
 		last = first
 	}
-	count := max(e.Count, 1)
-	if e.Series != nil {
+	count := e.Count
+	switch {
+	case e.Series != nil:
 		last, count = since(e.Series.LastObservedTime.Time, now), e.Series.Count
+	case count == 0:
+		count = 1 // an event that happened once needs not say so
 	}
 	target := strings.ToLower(e.InvolvedObject.Kind)
 	if e.InvolvedObject.Name != "" {

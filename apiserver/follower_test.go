@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,12 +99,19 @@ func TestNoLeader(t *testing.T) {
 func TestFailOver(t *testing.T) {
 	leader, follower := newPair(t)
 	leader.consensus.leads.Store(false)
-	follower.consensus.leader.Store("")
-	go func() {
-		time.Sleep(50 * time.Millisecond) // any moment during the wait will do
-		leader.consensus.leads.Store(true)
-		follower.consensus.leader.Store("leader:6443")
-	}()
+	var asked atomic.Int32
+	follower.consensus.asked = func() {
+		switch asked.Add(1) {
+		case 1: // the old one, which does not lead any more
+		case 2:
+			follower.consensus.leader.Store("")
+		case 3: // one that is not up yet
+			follower.consensus.leader.Store("elsewhere:6443")
+		case 4:
+			leader.consensus.leads.Store(true)
+			follower.consensus.leader.Store("leader:6443")
+		}
+	}
 	var c corev1.ConfigMap
 	follower.get(&c, call{method: "POST", path: configMaps, body: `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}`})
 	if c.UID == "" {

@@ -32,11 +32,15 @@ type consensus struct {
 	durable *store.Store
 	leads   atomic.Bool
 	leader  atomic.Value // string, empty for none
+	asked   func()       // called before each answer of Leader
 }
 
 func (c *consensus) IsLeader() bool { return c.leads.Load() }
 
 func (c *consensus) Leader() (string, string, bool) {
+	if c.asked != nil {
+		c.asked()
+	}
 	addr, _ := c.leader.Load().(string)
 	return "leader", addr, addr != ""
 }
