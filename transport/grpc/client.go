@@ -62,6 +62,8 @@ func (c *Client) open(ctx context.Context, address string) (transport.Conn, erro
 		grpc.WithReadBufferSize(bufferBytes),
 		grpc.WithWriteBufferSize(bufferBytes),
 		grpc.WithSharedWriteBuffer(true),
+		grpc.WithInitialWindowSize(streamWindow),
+		grpc.WithInitialConnWindowSize(connWindow),
 		grpc.WithMaxHeaderListSize(8<<10),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),

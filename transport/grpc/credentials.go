@@ -21,6 +21,10 @@ const (
 	bufferBytes = 4 << 10
 	// maxMessage leaves room for what surrounds an envelope of the largest size.
 	maxMessage = transport.MaxMessage
+	// Windows of a fixed size keep gRPC from measuring the link with a ping for each heartbeat. They bound what a tunnel
+	// whose reader is slow keeps in memory.
+	streamWindow = 256 << 10
+	connWindow   = 1 << 20
 )
 
 // handshaken passes the state of a connection's finished TLS handshake on to gRPC.

@@ -214,9 +214,13 @@ func testServers(b *bench) {
 	end()
 	b.lab.Stop(addresses[0])
 	b.owner.Use(next)
+	began := time.Now()
 	gates[1].Lead(next)
 	b.owner.Set("a", "k", "2")
 	b.eventually("the state from the other server", func() bool { return device.Desired()["k"] == "2" })
+	if took := time.Since(began); took > 2*time.Second {
+		b.t.Errorf("finding the other server took %v", took)
+	}
 }
 
 func testSlow(b *bench) {
