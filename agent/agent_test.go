@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -342,11 +343,12 @@ func TestLivenessRestarts(t *testing.T) {
 
 func TestImagePullBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		broken := true
+		var broken atomic.Bool
+		broken.Store(true)
 		d := newDevice(t, fake.Config{
 			Missing: func(string) bool { return true },
 			PullErr: func(string) error {
-				if broken {
+				if broken.Load() {
 					return fmt.Errorf("no route to host")
 				}
 				return nil
@@ -364,7 +366,7 @@ func TestImagePullBackOff(t *testing.T) {
 		if w := d.status(p).ContainerStatuses[0].State.Waiting; w == nil || w.Reason != "ImagePullBackOff" {
 			t.Errorf("waiting: %+v", w)
 		}
-		broken = false
+		broken.Store(false)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if s := d.status(p); s.Phase != corev1.PodRunning {
