@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/shoal-edge/shoal/agent/runtime/fake"
@@ -37,7 +36,6 @@ type Fleet struct {
 	cfg   Config
 	links *memory.Network
 
-	mu      sync.Mutex
 	members []*Member
 }
 

@@ -155,6 +155,7 @@ func (a *Agent) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.agent.Run(ctx) })
 	group.Go(func() error { return a.link.Run(ctx) })
+	group.Go(func() error { return giveBack(ctx, a.o) })
 	if a.health != nil {
 		group.Go(func() error { return serveHealth(ctx, a.health, a.registry, a.ready) })
 	}
