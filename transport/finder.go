@@ -161,7 +161,7 @@ func (s *search) drain() {
 	}()
 	for late := range s.results {
 		if late.conn != nil {
-			late.conn.Conn.Close()
+			_ = late.conn.Conn.Close()
 		}
 	}
 }
@@ -173,7 +173,7 @@ func (s *search) ask(ctx context.Context, address string) outcome {
 		s.finder.learn(address, nil)
 		return outcome{err: fmt.Errorf("%s: %w", address, err)}
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	first, err := conn.Recv()
 	switch {
 	case !stop():
@@ -188,7 +188,7 @@ func (s *search) ask(ctx context.Context, address string) outcome {
 		err = fmt.Errorf("%s does not lead any more", address)
 	}
 	if err != nil {
-		conn.Close()
+		_ = conn.Close()
 		s.finder.learn(address, first.GetRedirect())
 		return outcome{err: err, redirect: first.GetRedirect()}
 	}

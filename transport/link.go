@@ -111,7 +111,7 @@ func (l *Link) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &deviceSession{link: l, conn: conn, heard: make(chan struct{}, 1), in: inbox{limit: maxDesired}}
@@ -121,7 +121,7 @@ func (l *Link) once(ctx context.Context) error {
 	l.up.Store(true)
 	defer l.up.Store(false)
 	group, ctx := errgroup.WithContext(ctx)
-	context.AfterFunc(ctx, func() { conn.Close() })
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
 	group.Go(func() error { return s.receive(ctx) })
 	group.Go(func() error { return s.transmit(ctx) })
 	return group.Wait()

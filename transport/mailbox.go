@@ -233,7 +233,7 @@ func (b *mailbox) fail(link *hubLink, err error) {
 	link.ended, link.err = true, err
 	close(link.done)
 	b.mu.Unlock()
-	link.conn.Close()
+	_ = link.conn.Close() // the reason is told already
 }
 
 func (b *mailbox) kick() {

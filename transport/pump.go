@@ -178,7 +178,7 @@ func sendWithin(conn Conn, e *linkpb.Envelope) error {
 		size += len(item.Key) + len(item.Value)
 	}
 	limit := 30*time.Second + time.Duration(size)*time.Millisecond
-	timer := time.AfterFunc(limit, func() { conn.Close() })
+	timer := time.AfterFunc(limit, func() { _ = conn.Close() })
 	defer timer.Stop()
 	return conn.Send(e)
 }

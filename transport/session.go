@@ -27,7 +27,7 @@ type deviceSession struct {
 
 // greet takes the server's first message and readies the whole status to be sent.
 func (s *deviceSession) greet(carrier Carrier) error {
-	guard := time.AfterFunc(s.link.cfg.Connect, func() { s.conn.Close() })
+	guard := time.AfterFunc(s.link.cfg.Connect, func() { _ = s.conn.Close() })
 	defer guard.Stop()
 	hello, err := s.conn.Recv()
 	if err != nil {

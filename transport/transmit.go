@@ -136,8 +136,8 @@ func (s *deviceSession) tunnel(ctx context.Context, id string) {
 }
 
 func (s *deviceSession) serve(ctx context.Context, conn net.Conn) {
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	s.link.cfg.Device.ServeTunnel(ctx, conn)
 }

@@ -61,7 +61,6 @@ func (c *Client) open(ctx context.Context, address string) (transport.Conn, erro
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithReadBufferSize(bufferBytes),
 		grpc.WithWriteBufferSize(bufferBytes),
-		grpc.WithSharedWriteBuffer(true),
 		grpc.WithInitialWindowSize(streamWindow),
 		grpc.WithInitialConnWindowSize(connWindow),
 		grpc.WithMaxHeaderListSize(8<<10),
@@ -79,7 +78,7 @@ func (c *Client) open(ctx context.Context, address string) (transport.Conn, erro
 	release := context.AfterFunc(ctx, conn.cancel)
 	conn.stream, err = linkpb.NewLinkClient(cc).Mailbox(alive)
 	if err != nil || !release() {
-		conn.Close()
+		_ = conn.Close()
 		return nil, conn.reason(errors.Join(err, ctx.Err()))
 	}
 	return conn, nil
@@ -134,7 +133,7 @@ func (c *clientConn) OpenTunnel(ctx context.Context, id string) (net.Conn, error
 		cancel()
 		return nil, fmt.Errorf("grpc: open a tunnel: %w", errors.Join(err, ctx.Err()))
 	}
-	return transport.NewTunnel(stream, c.client.cfg.Device, "control-plane", func() { stream.CloseSend() }, cancel), nil
+	return transport.NewTunnel(stream, c.client.cfg.Device, "control-plane", func() { _ = stream.CloseSend() }, cancel), nil
 }
 
 // Close ends the mailbox and its connection.

@@ -55,7 +55,6 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 20 * time.Second, PermitWithoutStream: true}),
 		grpc.ReadBufferSize(bufferBytes),
 		grpc.WriteBufferSize(bufferBytes),
-		grpc.SharedWriteBuffer(true),
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connWindow),
 		grpc.WaitForHandlers(true),
@@ -113,7 +112,7 @@ func (s *Server) Tunnel(stream grpc.BidiStreamingServer[linkpb.Chunk, linkpb.Chu
 	defer cancel()
 	tunnel := transport.NewTunnel(stream, "control-plane", device, func() { close(over) }, cancel)
 	if err := s.cfg.Acceptor.AcceptTunnel(device, ids[0], tunnel); err != nil {
-		tunnel.Close()
+		_ = tunnel.Close()
 		return status.Error(codes.NotFound, err.Error())
 	}
 	select {
