@@ -91,6 +91,14 @@ func (b *sandbox) command(ctx context.Context, name string, args ...string) *exe
 	cmd.Env = environment()
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// nsenter forks to enter the pid namespace, so the end of ctx has to reach its child.
+	cmd.Cancel = func() error {
+		if child := childOf(cmd.Process.Pid); child != 0 {
+			_ = syscall.Kill(child, syscall.SIGKILL)
+		}
+		return cmd.Process.Kill()
+	}
+	cmd.WaitDelay = time.Second
 	return cmd
 }
 

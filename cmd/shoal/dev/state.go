@@ -64,19 +64,37 @@ func (s *state) add(name string, pid int) error {
 	return os.Rename(s.file+".new", s.file)
 }
 
+// labLock is a lock file, which is removed with the lock.
+type labLock struct{ f *os.File }
+
+func (l labLock) Close() error { return errors.Join(os.Remove(l.f.Name()), l.f.Close()) }
+
 // lockLab makes this process the only owner of the name.
 func lockLab(name string) (io.Closer, error) {
 	if err := os.MkdirAll(runRoot, 0o755); err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(runRoot, name+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
+	path := filepath.Join(runRoot, name+".lock")
+	for {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("lab: %w", err)
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			return nil, errors.Join(fmt.Errorf("lab: a lab named %q runs already on this machine: end it first", name), f.Close())
+		}
+		// The last owner may have removed the file between its opening and its locking here.
+		mine, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if now, err := os.Stat(path); err == nil && os.SameFile(mine, now) {
+			return labLock{f}, nil
+		}
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lab: a lab named %q runs already on this machine: end it first", name), f.Close())
-	}
-	return f, nil
 }
 
 // sweep removes all that a lab of this name made, from its state file and from what is there. The caller holds the lock.
