@@ -7,6 +7,9 @@ import (
 	"github.com/shoal-edge/shoal/transport/linkpb"
 )
 
+// syncPatience is how long a device waits for its turn to get its whole state.
+const syncPatience = 2 * time.Second
+
 // send queues changes of the device's desired state.
 func (b *mailbox) send(items []Item) {
 	b.mu.Lock()
@@ -100,9 +103,14 @@ func (b *mailbox) address(link *hubLink, e *linkpb.Envelope) {
 
 // sync asks the owner for the device's whole state and sends it, or what the device lacks of it.
 func (b *mailbox) sync(link *hubLink) error {
-	select { // many devices that come back at once must not have their states in memory all at once
+	// Many devices that come back at once must not have their states in memory all at once; but those that are slow to
+	// take theirs must not keep the others waiting for long.
+	patience := time.NewTimer(syncPatience)
+	defer patience.Stop()
+	select {
 	case b.hub.syncs <- struct{}{}:
 		defer func() { <-b.hub.syncs }()
+	case <-patience.C:
 	case <-link.done:
 		return nil
 	}
