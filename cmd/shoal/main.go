@@ -65,7 +65,6 @@ Start the first board with 'shoal server', make a join token there with 'shoal t
 others with 'shoal server' (up to five) or 'shoal agent'. Then use kubectl. 'shoal dev' shows all of it on one machine.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
