@@ -160,6 +160,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	return a.db.close()
 }
 
+// Close closes the database of an agent that never ran; Run does it otherwise.
+func (a *Agent) Close() error { return a.db.close() }
+
 // Health is nil when the agent can run pods.
 func (a *Agent) Health() error {
 	if !a.ready.Load() {

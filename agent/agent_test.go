@@ -558,3 +558,31 @@ func TestInitContainers(t *testing.T) {
 		}
 	})
 }
+
+// An agent that ends at any moment of a start or a stop goes on from there.
+func TestInterruptedAnywhere(t *testing.T) {
+	for offset := time.Duration(0); offset < 130*time.Millisecond; offset += 7 * time.Millisecond {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDevice(t, fake.Config{StartDelay: 50 * time.Millisecond})
+			p := newPod("web")
+			restart := func(items ...transport.Item) {
+				d.start()
+				d.apply(items...)
+				time.Sleep(offset)
+				d.end()
+				d.start()
+				time.Sleep(5 * time.Second)
+				synctest.Wait()
+				d.end()
+			}
+			restart(set(t, p))
+			if all := d.runtime.Containers(); len(all) != 1 || all[0].State != runtime.Running || all[0].Attempt != 0 {
+				t.Errorf("interrupted after %v: %+v", offset, all)
+			}
+			restart(set(t, deleting(p)))
+			if pods, err := d.runtime.Pods(context.Background()); err != nil || len(pods) != 0 || !d.deleted["pods/default/web/uid-of-web"] {
+				t.Errorf("interrupted after %v: left %+v, %v", offset, pods, err)
+			}
+		})
+	}
+}

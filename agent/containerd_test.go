@@ -47,7 +47,7 @@ func newBoard(t testing.TB) *board {
 
 func (b *board) start() {
 	b.t.Helper()
-	a, err := New(Config{NodeName: "pi-1", DataDir: b.dir, Address: "192.0.2.1", Runtime: b.daemon.Runtime, CgroupParent: "/shoaltest"})
+	a, err := New(Config{NodeName: "pi-1", DataDir: b.dir, Address: "192.0.2.1", Runtime: b.daemon.Runtime, CgroupParent: containerdtest.CgroupParent})
 	if err != nil {
 		b.t.Fatal(err)
 	}

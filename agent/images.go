@@ -76,7 +76,7 @@ func (a *Agent) credentials(p *corev1.Pod, image string) *criapi.AuthConfig {
 		for server, auth := range file.Auths {
 			name := strings.TrimPrefix(strings.TrimPrefix(server, "https://"), "http://")
 			name, _, _ = strings.Cut(name, "/")
-			if name != host && !(host == "docker.io" && name == "index.docker.io") {
+			if name != host && (host != "docker.io" || name != "index.docker.io") {
 				continue
 			}
 			if user, password, ok := decode(auth.Auth); ok && auth.Username == "" {

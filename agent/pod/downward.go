@@ -74,9 +74,10 @@ func Resource(c *corev1.Container, ref *corev1.ResourceFieldSelector, f Facts) (
 	if !ok || kind != "limits" && kind != "requests" {
 		return "", fmt.Errorf("unsupported container resource: %s", ref.Resource)
 	}
-	q, found := c.Resources.Requests[corev1.ResourceName(name)]
+	q := c.Resources.Requests[corev1.ResourceName(name)]
 	if kind == "limits" {
-		if q, found = c.Resources.Limits[corev1.ResourceName(name)]; !found {
+		var limited bool
+		if q, limited = c.Resources.Limits[corev1.ResourceName(name)]; !limited {
 			q = f.Allocatable[corev1.ResourceName(name)]
 		}
 	}

@@ -52,8 +52,15 @@ func TestEnv(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Var{
-		{"P_A", "from-map"}, {"P_B", "b"}, {"A", "2"}, {"B", "1-b-$(NONE)-$(A)"}, {"S", "hidden"}, {"IP", "10.0.0.1"},
-		{"LABEL", "web"}, {"CPU", "4"}, {"MEM", "2"},
+		{"P_A", "from-map"},
+		{"P_B", "b"},
+		{"A", "2"},
+		{"B", "1-b-$(NONE)-$(A)"},
+		{"S", "hidden"},
+		{"IP", "10.0.0.1"},
+		{"LABEL", "web"},
+		{"CPU", "4"},
+		{"MEM", "2"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -31,8 +31,13 @@ func Run(t *testing.T, env Env) {
 		name string
 		f    func(*testing.T, Env)
 	}{
-		{"lifecycle", lifecycle}, {"exit", exit}, {"attempts", attempts}, {"sandbox stops all", sandboxStopsAll},
-		{"gone is fine", goneIsFine}, {"images", images}, {"exec", execute},
+		{"lifecycle", lifecycle},
+		{"exit", exit},
+		{"attempts", attempts},
+		{"sandbox stops all", sandboxStopsAll},
+		{"gone is fine", goneIsFine},
+		{"images", images},
+		{"exec", execute},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.f(t, env) })
 	}

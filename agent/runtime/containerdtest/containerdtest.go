@@ -28,6 +28,9 @@ import (
 // Image is a busybox image that every Daemon has.
 const Image = "shoal.dev/test/busybox:1"
 
+// CgroupParent is where tests put their pods.
+const CgroupParent = "/shoaltest"
+
 // Daemon is one running containerd.
 type Daemon struct {
 	Dir, Socket, CNIConfDir string
@@ -166,6 +169,10 @@ func (d *Daemon) clean(t testing.TB) {
 	}
 	if t.Failed() {
 		t.Logf("containerd's log:\n%s", d.out.String())
+	}
+	roots, _ := filepath.Glob("/sys/fs/cgroup/*" + CgroupParent)
+	for _, root := range append(roots, "/sys/fs/cgroup"+CgroupParent) {
+		_ = os.Remove(root) // empty by now, or another test's
 	}
 	for _, m := range mountsBelow(d.Dir) {
 		_ = unix.Unmount(m, unix.MNT_DETACH)

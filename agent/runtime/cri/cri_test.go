@@ -16,7 +16,7 @@ import (
 func TestConformance(t *testing.T) {
 	d := containerdtest.Start(t)
 	conformance.Run(t, conformance.Env{
-		Runtime: d.Runtime, Image: containerdtest.Image, CgroupParent: "/shoaltest",
+		Runtime: d.Runtime, Image: containerdtest.Image, CgroupParent: containerdtest.CgroupParent,
 		Forever: []string{"/bin/sh", "-c", "trap 'exit 0' TERM; sleep 3600 & wait"},
 		Fail:    []string{"/bin/sh", "-c", "echo hello; exit 3"},
 	})
@@ -31,7 +31,7 @@ func BenchmarkRaw(b *testing.B) {
 		uid := uuid.NewString()
 		s := &criapi.PodSandboxConfig{
 			Metadata: &criapi.PodSandboxMetadata{Name: "p", Namespace: "default", Uid: uid}, LogDirectory: d.Dir,
-			Labels: map[string]string{runtime.LabelPodUID: uid}, Linux: &criapi.LinuxPodSandboxConfig{CgroupParent: "/shoaltest"},
+			Labels: map[string]string{runtime.LabelPodUID: uid}, Linux: &criapi.LinuxPodSandboxConfig{CgroupParent: containerdtest.CgroupParent},
 		}
 		sandbox, err := d.Runtime.RunSandbox(ctx, s)
 		if err != nil {

@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -32,7 +33,7 @@ func (r *Runtime) Watch(ctx context.Context, f func(runtime.Event)) error {
 	f(runtime.Event{Type: runtime.Resync})
 	for {
 		e, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return fmt.Errorf("events: %w: the stream ended", runtime.ErrUnavailable)
 		}
 		if err != nil {
