@@ -24,6 +24,7 @@ type fsm struct {
 	entries, bytes         atomic.Int64
 	maxEntries, maxBytes   int64
 	configurationsReceived func()
+	applied                func(*hraft.Log)
 }
 
 // Apply applies one entry. Its result is nil or the store's error.
@@ -38,6 +39,7 @@ func (f *fsm) Apply(entry *hraft.Log) any {
 		return f.failure
 	}
 	err = f.store.Apply(entry.Index, txn)
+	f.applied(entry)
 	entries, bytes := f.entries.Add(1), f.bytes.Add(int64(len(entry.Data)))
 	if entries >= f.maxEntries || bytes >= f.maxBytes {
 		select {

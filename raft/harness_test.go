@@ -70,8 +70,9 @@ func (l *tcpLayer) setCut(cut bool) {
 }
 
 func (l *tcpLayer) Close() error {
+	err := l.Listener.Close()
 	l.setCut(true)
-	return l.Listener.Close()
+	return err
 }
 
 // member is one server of a test cluster.
@@ -164,13 +165,20 @@ func (c *testCluster) start(i int) *member {
 }
 
 // kill stops a server as a crash does: nothing is handed over.
-func (c *testCluster) kill(i int) {
-	if m := c.members[i]; m != nil {
-		m.layer.setCut(true)
+func (c *testCluster) kill(i int) { c.cutOff(i)() }
+
+// cutOff is the first moment of a crash: the server is gone for all others. What it returns cleans up.
+func (c *testCluster) cutOff(i int) (finish func()) {
+	m := c.members[i]
+	if m == nil {
+		return func() {}
+	}
+	c.members[i] = nil
+	_ = m.layer.Close()
+	return func() {
 		_ = m.Close()
 		m.stop()
 		<-m.done
-		c.members[i] = nil
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,6 +23,8 @@ func (n *Node) Run(ctx context.Context, lead Lead) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.writeCheckpoints(groupCtx) })
 	group.Go(func() error { return n.watchLeader(groupCtx) })
+	group.Go(func() error { return n.suspectLeader(groupCtx) })
+	group.Go(func() error { return n.announcer.run(groupCtx) })
 	group.Go(func() error { return n.followLeadership(groupCtx, lead) })
 	group.Go(func() error {
 		select {
@@ -49,7 +52,7 @@ func (n *Node) followLeadership(ctx context.Context, lead Lead) error {
 			running.stop()
 			n.ready.clear()
 			n.wake()
-			if err := n.retime(leading); err != nil {
+			if err := n.retime(false); err != nil {
 				return err
 			}
 			if leading {
@@ -107,7 +110,7 @@ func (n *Node) leadOnce(ctx context.Context, lead Lead) error {
 	if n.raft.CurrentTerm() != term {
 		return errors.New("the term is over")
 	}
-	n.ready.set()
+	n.ready.set(term)
 	n.logger.Info("this server leads", "term", term, "revision", n.store.Revision())
 	if err := lead(ctx, term); err != nil {
 		return err
@@ -173,34 +176,33 @@ func wait(ctx context.Context, f future) error {
 	}
 }
 
-// readiness says whether the present leadership has passed its barrier.
+// readiness says whether the present leadership has passed its barrier, and in which term.
 type readiness struct {
+	passed atomic.Uint64 // the term, or 0
+
 	mu   sync.Mutex
-	done bool
 	wait chan struct{}
 }
 
-func (r *readiness) set() {
+func (r *readiness) term() uint64 { return r.passed.Load() }
+
+func (r *readiness) set(term uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.done = true
+	r.passed.Store(term)
 	if r.wait != nil {
 		close(r.wait)
 		r.wait = nil
 	}
 }
 
-func (r *readiness) clear() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.done = false
-}
+func (r *readiness) clear() { r.passed.Store(0) }
 
 // waiting returns nil when ready, or what will be closed then.
 func (r *readiness) waiting() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.done {
+	if r.passed.Load() != 0 {
 		return nil
 	}
 	if r.wait == nil {

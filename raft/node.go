@@ -31,7 +31,8 @@ type Config struct {
 	Bootstrap bool
 	// Store is filled by Open. It must be empty and collect changes (Persisted).
 	Store *store.Store
-	// ElectionTimeout is about how long after its leader's death a cluster has another. Default 500 ms.
+	// ElectionTimeout is about how long after its leader's process died a cluster has another, and about three times that after a
+	// leader's device was lost. Default 500 ms.
 	ElectionTimeout time.Duration
 	// A checkpoint is written after so many entries or bytes of log; TrailingLogs entries stay for followers that are a bit
 	// behind. Defaults: 2048, 4 MiB, 1024.
@@ -74,8 +75,11 @@ type Node struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next change of leader or members
 
-	reads readBatch
-	ready readiness
+	reads     readBatch
+	ready     readiness
+	announcer *announcer
+	retiming  sync.Mutex
+	ended     chan struct{} // has something in it when another server's connection ended
 
 	closing sync.Once
 	closed  atomic.Bool
@@ -85,7 +89,8 @@ type Node struct {
 // to act on leadership.
 func Open(cfg Config) (n *Node, err error) {
 	setDefaults(&cfg)
-	n = &Node{cfg: cfg, logger: cfg.Logger, store: cfg.Store, changed: make(chan struct{})}
+	n = &Node{cfg: cfg, logger: cfg.Logger, store: cfg.Store, changed: make(chan struct{}), ended: make(chan struct{}, 1)}
+	n.announcer = newAnnouncer(n)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -132,10 +137,10 @@ func (n *Node) start() error {
 	library := newLibraryLogger(n.logger)
 	n.fsm = &fsm{
 		store: n.store, checkpoint: n.checkpoint, failed: make(chan struct{}), due: make(chan struct{}, 1),
-		maxEntries: n.cfg.CheckpointEntries, maxBytes: n.cfg.CheckpointBytes, configurationsReceived: n.wake,
+		maxEntries: n.cfg.CheckpointEntries, maxBytes: n.cfg.CheckpointBytes, configurationsReceived: n.wake, applied: n.announcer.applied,
 	}
 	n.transport = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
-		Stream: streamLayer{n.cfg.Layer, n.cfg.Address}, MaxPool: 3, Timeout: ioTimeout, Logger: library,
+		Stream: streamLayer{n.cfg.Layer, n.cfg.Address, n.ended}, MaxPool: 3, Timeout: ioTimeout, Logger: library,
 	})
 	conf := hraft.DefaultConfig()
 	conf.LocalID = hraft.ServerID(n.cfg.ID)
@@ -144,8 +149,6 @@ func (n *Node) start() error {
 	conf.NoSnapshotRestoreOnStart = true // done, and with better errors
 	conf.BatchApplyCh = true
 	conf.MaxAppendEntries = maxBatch
-	conf.TrailingLogs = n.cfg.TrailingLogs
-	conf.SnapshotInterval = never
 	conf.ShutdownOnRemove = false
 	n.setTimes(conf)
 	if n.cfg.Bootstrap {

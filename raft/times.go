@@ -7,33 +7,54 @@ import (
 	hraft "github.com/hashicorp/raft"
 )
 
-// The library has one heartbeat timeout for two uses: a follower waits that long for its leader, and a leader sends a
-// heartbeat every tenth of it (up to twice that). A node therefore has it short as a follower, to notice a death soon, and
-// longer as a leader, to be quiet when idle.
+// Times are a trade between noticing a death soon and being quiet when idle. The library has one heartbeat timeout for two
+// uses: a follower waits that long for its leader, and a leader sends a heartbeat every tenth of it, up to twice that. A
+// node therefore sets it by its role:
 //
-// With the default of 500 ms a follower gives up on its leader after 300 ms and a leader sends every 75 to 150 ms.
+//	                                     of the election timeout    with the default of 500 ms
+//	a leader sends heartbeats every           1/5 to 2/5                100 to 200 ms
+//	a leader without a quorum gives up after     7/10                      350 ms
+//	a follower that suspects its leader waits    7/10                      350 ms
+//	any other follower waits                     8/5                       800 ms, up to twice that
+//	a follower surely hears of a commit after     2                       1 to 2 s
+//
+// Suspicion makes a crashed process cost less than a lost device, and the announcer tells followers of a commit at once; so
+// neither needs frequent messages.
 
-// setTimes sets all times of a follower's configuration.
-func (n *Node) setTimes(conf *hraft.Config) {
-	conf.HeartbeatTimeout = n.followerTimeout()
-	conf.ElectionTimeout = n.followerTimeout()
-	conf.LeaderLeaseTimeout = n.followerTimeout()
-	conf.CommitTimeout = n.cfg.ElectionTimeout / 10
+func (n *Node) times() hraft.ReloadableConfig {
+	return hraft.ReloadableConfig{
+		TrailingLogs: n.cfg.TrailingLogs, SnapshotInterval: never, SnapshotThreshold: 1,
+		HeartbeatTimeout: n.cfg.ElectionTimeout * 8 / 5, ElectionTimeout: n.cfg.ElectionTimeout * 8 / 5,
+	}
 }
 
-func (n *Node) followerTimeout() time.Duration { return n.cfg.ElectionTimeout * 3 / 5 }
+func (n *Node) leaseTimeout() time.Duration { return n.cfg.ElectionTimeout * 7 / 10 }
 
-func (n *Node) leaderTimeout() time.Duration { return n.cfg.ElectionTimeout * 3 / 2 }
+// setTimes sets all times in a follower's configuration.
+func (n *Node) setTimes(conf *hraft.Config) {
+	times := n.times()
+	conf.TrailingLogs = times.TrailingLogs
+	conf.SnapshotInterval = times.SnapshotInterval
+	conf.SnapshotThreshold = times.SnapshotThreshold
+	conf.HeartbeatTimeout = times.HeartbeatTimeout
+	conf.ElectionTimeout = times.ElectionTimeout
+	conf.LeaderLeaseTimeout = n.leaseTimeout()
+	conf.CommitTimeout = 2 * n.cfg.ElectionTimeout
+}
 
-// retime fits the heartbeat timeout to the node's role.
-func (n *Node) retime(leading bool) error {
-	conf := n.raft.ReloadableConfig()
-	conf.HeartbeatTimeout = n.followerTimeout()
-	if leading {
-		conf.HeartbeatTimeout = n.leaderTimeout()
+// retime fits the times to the node's present role.
+func (n *Node) retime(suspicious bool) error {
+	n.retiming.Lock()
+	defer n.retiming.Unlock()
+	times := n.times()
+	switch {
+	case n.IsLeader():
+		times.HeartbeatTimeout = 2 * n.cfg.ElectionTimeout
+		times.ElectionTimeout = times.HeartbeatTimeout
+	case suspicious:
+		times.HeartbeatTimeout, times.ElectionTimeout = n.leaseTimeout(), n.leaseTimeout()
 	}
-	conf.ElectionTimeout = conf.HeartbeatTimeout
-	if err := n.raft.ReloadConfig(conf); err != nil {
+	if err := n.raft.ReloadConfig(times); err != nil {
 		return fmt.Errorf("set the heartbeat timeout: %w", err)
 	}
 	return nil
