@@ -53,7 +53,7 @@ func badInput(t *testing.T, env *scenario.Env) {
 		{"missing namespace", "", []string{"create", "configmap", "a", "-n", "nowhere"}, `namespaces "nowhere" not found`},
 		{"missing object", "", []string{"get", "pod", "nobody"}, `pods "nobody" not found`},
 		{"taken name", "", []string{"create", "namespace", "default"}, `namespaces "default" already exists`},
-		{"unknown kind", "apiVersion: v1\nkind: Nothing\nmetadata: {name: a}\n", []string{"create", "-f", "-"}, `no matches for kind "Nothing"`},
+		{"unknown kind", "apiVersion: example.com/v1\nkind: Nothing\nmetadata: {name: a}\n", []string{"create", "-f", "-"}, `no matches for kind "Nothing"`},
 		{"large body", large, []string{"create", "-f", "-"}, "large"},
 		{"selector that selects nothing", strings.Replace(fmt.Sprintf(badDeployment, "1", "minReadySeconds"), "labels: {a: b}", "labels: {a: c}", 1), []string{"create", "-f", "-"}, "`selector` does not match template `labels`"},
 	} {

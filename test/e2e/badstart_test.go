@@ -44,7 +44,7 @@ func badStart(t *testing.T, env *scenario.Env) {
 		{name: "token of another cluster", role: "agent", file: join(forge(token, 0)), want: []string{"belongs to another cluster"}},
 		{name: "expired token", role: "agent", file: join(expired), want: []string{"join token has expired"}},
 		{name: "agent's token for a server", role: "server", file: join(token), want: []string{"join token is for another role"}},
-		{name: "missing containerd", role: "agent", file: join(token) + "agent: {containerd: /run/nothing.sock, listen: '127.0.0.1:0'}\n", want: []string{"/run/nothing.sock"}},
+		{name: "missing containerd", role: "agent", file: join(token) + "agent: {containerd: /run/nothing.sock}\n", want: []string{"/run/nothing.sock", "agent.containerd"}},
 		{name: "busy port", role: "server", file: fmt.Sprintf("server: {listen: '%s:22222'}\n", on.Address), want: []string{"22222", "in use"}},
 		{name: "corrupt data folder", role: "server", file: "server: {listen: '127.0.0.1:22223'}\n", prepare: func(dir string) error { return corrupt(first.Data, dir) }, want: []string{filepath.Join(scratch, "corrupt-data-folder", "data")}},
 	} {
