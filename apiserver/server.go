@@ -168,6 +168,8 @@ func (s *Server) serveOther(w http.ResponseWriter, req *request) error {
 		return s.serveOpenAPIIndex(w, req)
 	case readIndexPath:
 		return s.serveReadIndex(w, req)
+	case statePath:
+		return s.serveState(w, req)
 	default:
 		if name, ok := openAPIDocument(path); ok {
 			return s.serveOpenAPI(w, req, name)
