@@ -1,11 +1,16 @@
 package wire
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/shoal-edge/shoal/raft"
+)
 
 // registerRaftMetrics tells what a person asks first about a control plane: who leads, and whether there is a leader.
 func registerRaftMetrics(r *prometheus.Registry, node interface {
 	IsLeader() bool
 	Leader() (id, address string, ok bool)
+	Servers() []raft.Server
 }) {
 	number := func(b bool) float64 {
 		if b {
@@ -22,6 +27,17 @@ func registerRaftMetrics(r *prometheus.Registry, node interface {
 		}, func() float64 {
 			_, _, ok := node.Leader()
 			return number(ok || node.IsLeader())
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "shoal_raft_voters", Help: "How many servers have a vote, as far as this server knows.",
+		}, func() float64 {
+			voters := 0
+			for _, s := range node.Servers() {
+				if s.Voter {
+					voters++
+				}
+			}
+			return float64(voters)
 		}),
 	)
 }
