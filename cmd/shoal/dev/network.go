@@ -63,6 +63,10 @@ func free(subnet netip.Prefix) error {
 
 // plug lays the cable between a device and the bridge.
 func (l *Lab) plug(ctx context.Context, d *Device) error {
+	// The kernel removes the cable of a device that was taken away a moment after its last process.
+	if err := runCommand(l.inBridge(ctx, "ip link del "+d.port+" 2>/dev/null || true")); err != nil {
+		return err
+	}
 	err := run(ctx, "ip", "link", "add", d.port, "netns", strconv.Itoa(l.net.pid),
 		"type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(d.box.pid))
 	if err != nil {
@@ -71,8 +75,10 @@ func (l *Lab) plug(ctx context.Context, d *Device) error {
 	if err := runCommand(l.inBridge(ctx, "ip link set "+d.port+" master br0 up")); err != nil {
 		return err
 	}
+	// A board keeps its hardware address when it loses power; its neighbours remember it.
+	mac := fmt.Sprintf("02:00:0a:4d:%02x:%02x", l.cfg.Subnet, d.number)
 	return runCommand(d.Command(ctx, "sh", "-c", fmt.Sprintf(
-		"ip addr add %s/24 dev eth0 && ip link set eth0 up && ip route add default via %s", d.Address, l.Gateway())))
+		"ip link set eth0 address "+mac+" && ip addr add %s/24 dev eth0 && ip link set eth0 up && ip route add default via %s", d.Address, l.Gateway())))
 }
 
 // Cut takes the device's network away: the bridge's end of its cable goes down.
