@@ -52,12 +52,15 @@ type Config struct {
 	MaxInFlight int
 	// LeaderWait is how long a request waits for a leader, so that clients ride over a fail-over.
 	LeaderWait time.Duration
+	// BookmarkEvery is after how much silence a watch that asked for bookmarks tells how far it is.
+	BookmarkEvery time.Duration
 }
 
 // Limits of the HTTP listener.
 const (
 	defaultMaxInFlight = 200
 	defaultLeaderWait  = 5 * time.Second
+	defaultBookmark    = time.Minute
 	maxBodyBytes       = 3 << 20
 	maxHeaderBytes     = 64 << 10
 	headerTimeout      = 10 * time.Second
@@ -93,6 +96,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.LeaderWait <= 0 {
 		cfg.LeaderWait = defaultLeaderWait
+	}
+	if cfg.BookmarkEvery <= 0 {
+		cfg.BookmarkEvery = defaultBookmark
 	}
 	return &Server{
 		cfg:      cfg,

@@ -17,10 +17,9 @@ import (
 	"github.com/shoal-edge/shoal/store"
 )
 
-// How long a watch lasts when its client does not say, and how often it tells its progress to one that asked for bookmarks.
 const (
+	// shortestWatch and twice that is how long a watch lasts when its client does not say.
 	shortestWatch = 30 * time.Minute
-	bookmarkEvery = time.Minute
 	// watchWrite is how long a client may take to read; one that is slower is cut off and lists again.
 	watchWrite = 30 * time.Second
 )
@@ -34,8 +33,9 @@ type watchStream struct {
 	out       output
 	sel       *selector
 	bookmarks bool
-	columns   bool // a Table's columns have been told
-	told      uint64
+	columns   bool      // a Table's columns have been told
+	told      uint64    // what the client can go on from: the revision of the last event or bookmark
+	last      time.Time // when it heard that
 }
 
 func (s *Server) serveWatch(w http.ResponseWriter, req *request) error {
@@ -118,14 +118,20 @@ func (t *watchStream) run(ctx context.Context, items []store.Item, initial bool,
 		events, err := t.next(ctx, watcher)
 		switch {
 		case ctx.Err() != nil:
+			if t.bookmarks && t.req.Context().Err() == nil {
+				return t.bookmark(watcher.Progress(), nil) // the client comes back, and then need not hear old news
+			}
 			return nil
-		case err != nil && errors.Is(err, context.DeadlineExceeded):
-			err = t.bookmark(watcher.Progress(), nil)
-		case err != nil:
+		case err == nil:
+			err = t.tell(events)
+		case errors.Is(err, context.DeadlineExceeded):
+			err = nil
+		default:
 			t.fail(errExpired(t.told, watcher.Progress()))
 			return err
-		default:
-			err = t.tell(events)
+		}
+		if err == nil && t.bookmarks && time.Since(t.last) >= t.server.cfg.BookmarkEvery {
+			err = t.bookmark(watcher.Progress(), nil)
 		}
 		if err != nil {
 			return err
@@ -137,13 +143,14 @@ func (t *watchStream) run(ctx context.Context, items []store.Item, initial bool,
 func (t *watchStream) next(ctx context.Context, watcher *store.Watcher) ([]store.Event, error) {
 	if t.bookmarks {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, bookmarkEvery)
+		ctx, cancel = context.WithDeadline(ctx, t.last.Add(t.server.cfg.BookmarkEvery))
 		defer cancel()
 	}
 	return watcher.Next(ctx)
 }
 
 func (t *watchStream) start(items []store.Item, initial bool) error {
+	t.last = time.Now()
 	for _, item := range items {
 		obj, ok, err := t.sel.matchesValue(item.Value, item.Revision)
 		if err != nil {
@@ -168,13 +175,13 @@ func (t *watchStream) tell(events []store.Event) error {
 		if err != nil {
 			return err
 		}
-		t.told = e.Item.Revision
 		if obj == nil {
 			continue
 		}
 		if err := t.send(kind, obj); err != nil {
 			return err
 		}
+		t.told, t.last = e.Item.Revision, time.Now()
 	}
 	return t.flush()
 }
@@ -222,6 +229,7 @@ func (t *watchStream) send(kind watch.EventType, obj api.Object) error {
 
 // bookmark tells that everything up to a revision has been told.
 func (t *watchStream) bookmark(revision uint64, annotations map[string]string) error {
+	t.last = time.Now()
 	if revision <= t.told && annotations == nil {
 		return nil
 	}

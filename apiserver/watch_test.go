@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -124,6 +126,33 @@ func TestWatchInitialEvents(t *testing.T) {
 	}
 	b.remove("a")
 	s.expect("DELETED a")
+}
+
+// A watch that selects nothing of what happens must still tell how far it is, or its client could never come back to it.
+func TestWatchBookmarks(t *testing.T) {
+	const nothing = configMaps + "?watch=1&allowWatchBookmarks=true&labelSelector=app%3Dnone&resourceVersion="
+	b := newBed(t, func(_ *bed, cfg *apiserver.Config) { cfg.BookmarkEvery = 20 * time.Millisecond })
+	before := b.create(configMap("a", nil)).GetResourceVersion()
+	s := b.watch(nothing + before)
+	for range 2 {
+		last := b.create(configMap("b", nil)).GetResourceVersion()
+		if mark := s.next(); mark.Type != "BOOKMARK" || mark.Object.Metadata.ResourceVersion != last {
+			t.Errorf("after a time: %+v, want revision %s", mark, last)
+		}
+		b.remove("b")
+		s.next()
+	}
+
+	b = newBed(t)
+	before = b.create(configMap("a", nil)).GetResourceVersion()
+	s = b.watch(nothing + before + "&timeoutSeconds=1")
+	last := b.create(configMap("b", nil)).GetResourceVersion()
+	if mark := s.next(); mark.Type != "BOOKMARK" || mark.Object.Metadata.ResourceVersion != last {
+		t.Errorf("at the end: %+v, want revision %s", mark, last)
+	}
+	if _, err := s.read.ReadByte(); err != io.EOF {
+		t.Errorf("after the end: %v", err)
+	}
 }
 
 func TestWatchTooOld(t *testing.T) {
