@@ -97,6 +97,9 @@ func (l *Lab) boot(ctx context.Context, d *Device) error {
 	if err := l.plug(ctx, d); err != nil {
 		return fmt.Errorf("lab: %s: cable: %w", d.Name, err)
 	}
+	if l.cfg.WithoutContainerd {
+		return nil
+	}
 	if err := l.startContainerd(ctx, d); err != nil {
 		return fmt.Errorf("lab: %s: containerd: %w; see %s", d.Name, err, d.ContainerdLog())
 	}

@@ -57,7 +57,9 @@ type Config struct {
 	Images http.Handler
 	// WithoutShoal leaves out the shoal processes: devices with a containerd only.
 	WithoutShoal bool
-	Logger       *slog.Logger
+	// WithoutContainerd leaves out the containerds, and their tools need not be there: for tests of the control plane.
+	WithoutContainerd bool
+	Logger            *slog.Logger
 }
 
 // Lab is a running cluster. Its methods may be called from several goroutines, but for one device from one at a time.
@@ -84,7 +86,7 @@ func New(cfg Config) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("lab: making devices needs root; try sudo, or shoal dev --fake-runtime")
 	}
-	if err := needTools(); err != nil {
+	if err := needTools(cfg.WithoutContainerd); err != nil {
 		return nil, err
 	}
 	if cfg.Logger == nil {

@@ -29,20 +29,19 @@ func tool(name string) string {
 }
 
 // needTools names the Debian packages that are missing on this machine.
-func needTools() error {
+func needTools(withoutContainerd bool) error {
+	type program struct{ name, debian string }
+	programs := []program{{"ip", "iproute2"}, {"catatonit", "catatonit"}, {"nsenter", "util-linux"}}
+	if !withoutContainerd {
+		programs = append(programs, program{"containerd", "containerd"}, program{"runc", "runc"})
+	}
 	var missing []string
-	for _, t := range []struct{ program, debian string }{
-		{"containerd", "containerd"},
-		{"runc", "runc"},
-		{"ip", "iproute2"},
-		{"catatonit", "catatonit"},
-		{"nsenter", "util-linux"},
-	} {
-		if !filepath.IsAbs(tool(t.program)) {
-			missing = append(missing, t.debian)
+	for _, p := range programs {
+		if !filepath.IsAbs(tool(p.name)) {
+			missing = append(missing, p.debian)
 		}
 	}
-	if _, err := os.Stat("/usr/lib/cni/bridge"); err != nil {
+	if _, err := os.Stat("/usr/lib/cni/bridge"); err != nil && !withoutContainerd {
 		missing = append(missing, "containernetworking-plugins")
 	}
 	if len(missing) > 0 {
