@@ -57,10 +57,15 @@ type Client struct {
 	server string
 	caHash string
 	http   *http.Client
+
+	settings *tls.Config
 }
 
 // CAHash is the hexadecimal SHA-256 of the cluster's CA certificate, as join tokens carry it.
 func (c *Client) CAHash() string { return c.caHash }
+
+// TLS is how the client proves who it is, for a caller with connections of its own.
+func (c *Client) TLS() *tls.Config { return c.settings.Clone() }
 
 // Load reads the kubeconfig at path and returns a client for its current context.
 func Load(path string) (*Client, error) {
@@ -114,6 +119,7 @@ func (c *config) client() (*Client, error) {
 	if client.server == "" {
 		return nil, fmt.Errorf("there is no cluster %q", clusterName)
 	}
+	client.settings = settings
 	client.http = &http.Client{
 		Transport: &http.Transport{TLSClientConfig: settings, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second},
 		Timeout:   30 * time.Second,
