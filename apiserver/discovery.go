@@ -132,7 +132,7 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, req *request) error {
 }
 
 func rootPaths() []string {
-	paths := []string{"/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"}
+	paths := []string{"/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"}
 	for _, gv := range groupVersions() {
 		paths = append(paths, "/apis/"+gv.Group, "/apis/"+gv.String())
 	}

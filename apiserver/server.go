@@ -172,6 +172,8 @@ func (s *Server) serveOther(w http.ResponseWriter, req *request) error {
 		return s.serveMetrics(w, req)
 	case "/openapi/v3":
 		return s.serveOpenAPIIndex(w, req)
+	case "/openapi/v2":
+		return s.serveOpenAPIv2(w, req)
 	case readIndexPath:
 		return s.serveReadIndex(w, req)
 	case statePath:

@@ -73,6 +73,13 @@ func badInput(t *testing.T, env *scenario.Env) {
 			t.Errorf("%v: %s", err, out)
 		}
 	})
+	t.Run("a List of good objects", func(t *testing.T) {
+		list := `{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "of-a-list"}}]}`
+		if _, err := env.KubectlIn(t.Context(), strings.NewReader(list), "create", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+		must(t, env, t.Context(), "delete", "configmap", "of-a-list")
+	})
 	t.Run("stale resourceVersion", func(t *testing.T) { stale(t, env) })
 	t.Run("nothing half done", func(t *testing.T) {
 		if out := must(t, env, t.Context(), "get", "deployments,configmaps", "-o", "name"); strings.Contains(out, "odd") || strings.Contains(out, "large") {
