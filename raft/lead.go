@@ -134,7 +134,7 @@ func (n *Node) handOver() {
 	}
 }
 
-// watchLeader wakes whoever waits for a change of leader.
+// watchLeader wakes whoever waits for a change of leader. With a leader, the node is calm.
 func (n *Node) watchLeader(ctx context.Context) error {
 	for {
 		select {
@@ -142,6 +142,12 @@ func (n *Node) watchLeader(ctx context.Context) error {
 			return nil
 		case <-n.observed:
 			n.wake()
+			if _, _, known := n.Leader(); !known {
+				continue
+			}
+			if err := n.retime(false); err != nil {
+				return err
+			}
 		}
 	}
 }

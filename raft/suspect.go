@@ -33,11 +33,27 @@ func (n *Node) suspectLeader(ctx context.Context) error {
 		if err := n.retime(true); err != nil {
 			return err
 		}
-		if sleep(ctx, 2*n.cfg.ElectionTimeout); ctx.Err() != nil {
-			return nil
-		}
+		n.awaitElection(ctx)
 		if err := n.retime(false); err != nil {
 			return err
+		}
+	}
+}
+
+// awaitElection returns when the suspicion had its effect, or has none.
+func (n *Node) awaitElection(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*n.cfg.ElectionTimeout)
+	defer cancel()
+	_, suspected, _ := n.Leader()
+	for {
+		changes := n.LeaderChanges()
+		if _, address, known := n.Leader(); known && address != suspected {
+			return
+		}
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

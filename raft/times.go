@@ -12,9 +12,9 @@ import (
 // node therefore sets it by its role:
 //
 //	                                     of the election timeout    with the default of 500 ms
-//	a leader sends heartbeats every           1/5 to 2/5                100 to 200 ms
-//	a leader without a quorum gives up after     7/10                      350 ms
-//	a follower that suspects its leader waits    7/10                      350 ms
+//	a leader sends heartbeats every           3/10 to 3/5               150 to 300 ms
+//	a leader without a quorum gives up after     17/20                     425 ms
+//	a follower that suspects its leader waits    17/20                     425 ms, up to twice that; so does a new one
 //	any other follower waits                     8/5                       800 ms, up to twice that
 //	a follower surely hears of a commit after     2                       1 to 2 s
 //
@@ -28,16 +28,16 @@ func (n *Node) times() hraft.ReloadableConfig {
 	}
 }
 
-func (n *Node) leaseTimeout() time.Duration { return n.cfg.ElectionTimeout * 7 / 10 }
+func (n *Node) leaseTimeout() time.Duration { return n.cfg.ElectionTimeout * 17 / 20 }
 
-// setTimes sets all times in a follower's configuration.
+// setTimes sets all times of a node that starts.
 func (n *Node) setTimes(conf *hraft.Config) {
 	times := n.times()
 	conf.TrailingLogs = times.TrailingLogs
 	conf.SnapshotInterval = times.SnapshotInterval
 	conf.SnapshotThreshold = times.SnapshotThreshold
-	conf.HeartbeatTimeout = times.HeartbeatTimeout
-	conf.ElectionTimeout = times.ElectionTimeout
+	conf.HeartbeatTimeout = n.leaseTimeout() // nobody leads yet, as far as a new follower knows
+	conf.ElectionTimeout = n.leaseTimeout()
 	conf.LeaderLeaseTimeout = n.leaseTimeout()
 	conf.CommitTimeout = 2 * n.cfg.ElectionTimeout
 }
@@ -49,7 +49,7 @@ func (n *Node) retime(suspicious bool) error {
 	times := n.times()
 	switch {
 	case n.IsLeader():
-		times.HeartbeatTimeout = 2 * n.cfg.ElectionTimeout
+		times.HeartbeatTimeout = 3 * n.cfg.ElectionTimeout
 		times.ElectionTimeout = times.HeartbeatTimeout
 	case suspicious:
 		times.HeartbeatTimeout, times.ElectionTimeout = n.leaseTimeout(), n.leaseTimeout()
