@@ -50,7 +50,9 @@ func openLog(dir string) (*logStore, error) {
 	if err := inspect(path, verifyLog); err != nil {
 		return nil, err
 	}
-	db, err := openBolt(path, boltOptions())
+	opts := boltOptions()
+	opts.NoSync = forgetful
+	db, err := openBolt(path, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -224,9 +226,10 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 			if until < newest {
 				return nil
 			}
-			var left uint64
-			if k, _ := bucket.Cursor().Last(); k != nil {
-				left = binary.BigEndian.Uint64(k)
+			// A cursor would not end: bbolt's Last goes round in circles when a transaction has emptied several pages.
+			left := first - 1
+			if k := logKey(left); bucket.Get(k[:]) == nil {
+				left = 0
 			}
 			return bucket.SetSequence(left)
 		})
