@@ -16,7 +16,7 @@ import (
 const (
 	diskSize = 64 << 20
 	// writeLimit ends the writing of an episode whose disk does less than was planned.
-	writeLimit = 6 * time.Second
+	writeLimit = 4 * time.Second
 	// baseBig and baseWrites fill a disk so far that it has a checkpoint.
 	baseBig, baseWrites = 2, 400
 )
@@ -43,19 +43,13 @@ func NewSuite(ctx context.Context, bench *Bench, binary string) (*Suite, error) 
 	if err = m.powerOn(); err != nil {
 		return nil, err
 	}
-	if err = m.start(); err != nil {
+	if err = m.startSoon(); err != nil {
 		return nil, err
 	}
 	if _, err = m.ready(ctx); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	group := m.write(ctx, s.ledger, newRand(0, 0), plan{clients: 8, big: baseBig})
-	for s.ledger.acked() < baseWrites && ctx.Err() == nil && m.server.alive() {
-		time.Sleep(5 * time.Millisecond)
-	}
-	cancel()
-	if err = group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+	if err = m.write(ctx, s.ledger, newRand(0, 0), plan{clients: 8, big: baseBig, until: baseWrites}).Wait(); err != nil {
 		return nil, err
 	}
 	return s, m.shutDown()
@@ -66,13 +60,14 @@ type plan struct {
 	fresh   bool // the disk is empty, the server makes a new cluster
 	clients int
 	big     int // of so many writes one is large
+	until   int // so many writes are acknowledged, 0 for no end
 	inStart bool
 	cutAt   int   // disk operation, from the start of the process (inStart) or of the writers
 	again   []int // further cuts during the starts that follow, in these disk operations
 }
 
 func newPlan(rng *rand.Rand) plan {
-	p := plan{fresh: rng.IntN(8) == 0, clients: 1 + rng.IntN(12), big: []int{4, 20, 1000}[rng.IntN(3)]}
+	p := plan{fresh: rng.IntN(8) == 0, clients: 1 + rng.IntN(12), big: []int{1, 10, 1000}[rng.IntN(3)]}
 	p.cutAt = 1 + rng.IntN(1200)
 	if p.inStart = rng.IntN(8) == 0; p.inStart {
 		p.cutAt = 1 + rng.IntN(80)
@@ -181,7 +176,7 @@ func (m *Machine) live(ctx context.Context, p plan, cuts, writers *rand.Rand, l 
 	if p.inStart {
 		return m.stumble(ctx, p.cutAt, cuts)
 	}
-	if err := errors.Join(m.powerOn(), m.start()); err != nil {
+	if err := errors.Join(m.powerOn(), m.startSoon()); err != nil {
 		return err
 	}
 	have, err := m.ready(ctx)
@@ -194,19 +189,31 @@ func (m *Machine) live(ctx context.Context, p plan, cuts, writers *rand.Rand, l 
 	dark := m.planCut(p.cutAt, cuts)
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
+	failed := make(chan error, 1)
 	group := m.write(ctx, l, writers, p)
+	go func() { failed <- group.Wait() }()
 	select {
-	case <-dark:
+	case err = <-failed:
+		select {
+		case <-dark: // that is why
+			return nil
+		case <-time.After(10 * time.Millisecond):
+		}
+		if ctx.Err() == nil {
+			err = fmt.Errorf("before the cut: %w\n%s", err, m.server.log)
+		} else {
+			err = nil
+		}
+		m.disk.Cut()
+		<-dark
+		return err
 	case <-ctx.Done():
 		m.disk.Cut()
 		<-dark
-	case <-m.server.ended:
-		m.disk.Cut()
-		<-dark
-		return fmt.Errorf("the server ended before the cut (%v):\n%s", m.server.cmd.ProcessState, m.server.log)
+	case <-dark:
 	}
 	cancel()
-	_ = group.Wait() // the writers lose their server
+	<-failed // the writers lose their server
 	return nil
 }
 
@@ -215,7 +222,7 @@ func (m *Machine) stumble(ctx context.Context, op int, cuts *rand.Rand) error {
 	if err := m.powerOn(); err != nil {
 		return err
 	}
-	if err := m.start(); err != nil {
+	if err := m.startSoon(); err != nil {
 		return err
 	}
 	dark := m.planCut(op, cuts)
@@ -255,6 +262,7 @@ func (m *Machine) write(ctx context.Context, l *ledger, rng *rand.Rand, p plan) 
 	for i := range p.clients {
 		w := &writer{
 			client: m.server.kube, ledger: l, rng: newRand(rng.Uint64(), uint64(i)), name: fmt.Sprintf("client%d", i), names: 20, big: p.big,
+			until: p.until,
 		}
 		group.Go(func() error { return w.run(ctx) })
 	}

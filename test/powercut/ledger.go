@@ -24,8 +24,8 @@ const (
 	// readyName is the object that a server is tried with.
 	readyName = "ready"
 	// rootCA is made by the server itself.
-	rootCA = "kube-root-ca.crt"
-	listPath  = "/api/v1/namespaces/" + namespace + "/configmaps"
+	rootCA   = "kube-root-ca.crt"
+	listPath = "/api/v1/namespaces/" + namespace + "/configmaps"
 )
 
 // object is what is known of one ConfigMap.
@@ -196,11 +196,12 @@ type writer struct {
 	name   string
 	names  int
 	big    int // of so many writes one is large
+	until  int // so many writes are acknowledged to all, 0 for no end
 }
 
-// run writes until a write fails or ctx ends, and returns why it failed.
+// run writes until it is enough, a write fails or ctx ends, and returns why it failed.
 func (w *writer) run(ctx context.Context) error {
-	for n := 0; ctx.Err() == nil; n++ {
+	for ctx.Err() == nil && (w.until == 0 || w.ledger.acked() < w.until) {
 		name := fmt.Sprintf("%s-%d", w.name, w.rng.IntN(w.names))
 		method, o := w.choose(name)
 		w.ledger.trying(name, o)

@@ -36,17 +36,18 @@ type server struct {
 }
 
 // startServer starts a server with its data on the mounted disk. Everything else that it writes goes to the scratch folder.
-func startServer(binary, dataDir string) (*server, error) {
+// more is added to its settings.
+func startServer(binary, dataDir, more string) (*server, error) {
 	config := filepath.Join(isolate.Scratch, "config.yaml")
 	text := fmt.Sprintf(`nodeName: %s
 dataDir: %s
 advertiseAddress: 127.0.0.1
-server: {listen: "127.0.0.1:6443"}
+server: {listen: "127.0.0.1:6443"%[5]s}
 agent:
-  containerd: %[3]s/no-containerd.sock
+  containerd: %[4]s
   cniConfDir: %[3]s/cni
   registryConfDir: %[3]s/registry
-`, nodeName, dataDir, isolate.Scratch)
+`, nodeName, dataDir, isolate.Scratch, containerdSocket(), more)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -123,6 +124,9 @@ func (s *server) ready(ctx context.Context, dataDir string) (map[string]object, 
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+	s.log.keep()
+	_ = s.cmd.Process.Signal(syscall.SIGQUIT) // says where every goroutine is
+	_ = s.wait(5 * time.Second)
 	return nil, fmt.Errorf("not ready in %v: %w\n%s", readyLimit, last, s.log)
 }
 
@@ -137,17 +141,25 @@ func (s *server) look(ctx context.Context, dataDir string) (map[string]object, e
 	if err := makeNamespace(ctx, s.kube); err != nil {
 		return nil, err
 	}
-	if _, err := write(ctx, s.kube, "PUT", readyName, object{value: "ready"}); err != nil {
+	// Something else each time, or it would not be a write.
+	if _, err := write(ctx, s.kube, "PUT", readyName, object{value: time.Now().String()}); err != nil {
 		return nil, err
 	}
 	return list(ctx, s.kube)
 }
 
-// tail keeps the end of what is written to it, and all of a panic's beginning.
+// tail keeps the end of what is written to it, or from a panic on its beginning.
 type tail struct {
-	mu    sync.Mutex
-	panic bool
-	buf   bytes.Buffer
+	mu          sync.Mutex
+	panic, full bool
+	buf         bytes.Buffer
+}
+
+// keep keeps the beginning of what comes from now on.
+func (t *tail) keep() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.full = true
 }
 
 var _ io.Writer = (*tail)(nil)
@@ -155,12 +167,13 @@ var _ io.Writer = (*tail)(nil)
 func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.panic && t.buf.Len() > 2*logTail {
+	if t.full && t.buf.Len() > 2*logTail {
 		return len(b), nil
 	}
 	t.panic = t.panic || bytes.Contains(b, []byte("panic: ")) || bytes.Contains(b, []byte("fatal error: "))
+	t.full = t.full || t.panic
 	t.buf.Write(b)
-	if over := t.buf.Len() - logTail; over > 0 && !t.panic {
+	if over := t.buf.Len() - logTail; over > 0 && !t.full {
 		t.buf.Next(over)
 	}
 	return len(b), nil

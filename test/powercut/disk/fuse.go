@@ -92,7 +92,9 @@ func (f *file) Write(_ context.Context, _ fusefs.FileHandle, b []byte, off int64
 }
 
 // Fsync is what a flush of the loop device becomes.
-func (f *file) Fsync(context.Context, fusefs.FileHandle, uint32) syscall.Errno { return errno(f.port.Flush()) }
+func (f *file) Fsync(context.Context, fusefs.FileHandle, uint32) syscall.Errno {
+	return errno(f.port.Flush())
+}
 
 // Allocate is what a loop device asks for to discard sectors or to fill them with zeros. To discard may do nothing, but zeros
 // must be read afterwards, so that both are zeros here.
