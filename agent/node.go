@@ -207,7 +207,7 @@ func disk(dir string) (total, available int64) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, 0
 	}
-	return int64(s.Blocks) * s.Bsize, int64(s.Bavail) * s.Bsize
+	return int64(s.Blocks) * int64(s.Bsize), int64(s.Bavail) * int64(s.Bsize)
 }
 
 // nodeConditions in the order kubelet has them; the caller holds the lock.
