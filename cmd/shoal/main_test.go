@@ -19,8 +19,16 @@ func shoal(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"--help"}, {"server", "--help"}, {"agent", "--help"}, {"token"}, {"token", "create", "--help"}, {"dev", "--help"},
-		{"completion", "bash"}, {"completion", "zsh"}, {"version"},
+		{},
+		{"--help"},
+		{"server", "--help"},
+		{"agent", "--help"},
+		{"token"},
+		{"token", "create", "--help"},
+		{"dev", "--help"},
+		{"completion", "bash"},
+		{"completion", "zsh"},
+		{"version"},
 	} {
 		code, stdout, stderr := shoal(t, args...)
 		if code != 0 || len(stdout) < 20 || stderr != "" {

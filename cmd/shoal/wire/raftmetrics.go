@@ -11,7 +11,8 @@ func registerRaftMetrics(r *prometheus.Registry, node interface {
 	IsLeader() bool
 	Leader() (id, address string, ok bool)
 	Servers() []raft.Server
-}) {
+},
+) {
 	number := func(b bool) float64 {
 		if b {
 			return 1
