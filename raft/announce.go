@@ -85,8 +85,7 @@ func (a *announcer) send(to Server, what *announcement) {
 	self := t.EncodePeer(hraft.ServerID(a.node.cfg.ID), hraft.ServerAddress(a.node.cfg.Address))
 	request := hraft.AppendEntriesRequest{
 		RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(a.node.cfg.ID), Addr: self},
-		Term:      what.term, Leader: self,
-		PrevLogEntry: what.index, PrevLogTerm: what.entryTerm, LeaderCommitIndex: what.index,
+		Term:      what.term, PrevLogEntry: what.index, PrevLogTerm: what.entryTerm, LeaderCommitIndex: what.index,
 	}
 	_ = t.AppendEntries(hraft.ServerID(to.ID), hraft.ServerAddress(to.Address), &request, &hraft.AppendEntriesResponse{})
 }

@@ -69,7 +69,7 @@ func (n *Node) leaderRefuses(ctx context.Context) bool {
 	if err != nil {
 		return errors.Is(err, syscall.ECONNREFUSED)
 	}
-	conn.Close()
+	_ = conn.Close()
 	return false
 }
 

@@ -52,8 +52,10 @@ func configMap(name string) *corev1.ConfigMap {
 func pod(name, node string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
-		Spec: corev1.PodSpec{NodeName: node, TerminationGracePeriodSeconds: ptr.To[int64](20),
-			Containers: []corev1.Container{{Name: "c", Image: "i:1"}}},
+		Spec: corev1.PodSpec{
+			NodeName: node, TerminationGracePeriodSeconds: ptr.To[int64](20),
+			Containers: []corev1.Container{{Name: "c", Image: "i:1"}},
+		},
 	}
 }
 

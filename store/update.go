@@ -44,7 +44,8 @@ func (c *Client) UpdateSub(ctx context.Context, sub string, obj api.Object, opts
 	}
 	if unconditional && t.kind.NeedsRevision {
 		return nil, apierrors.NewInvalid(t.kind.GVK.GroupKind(), t.key.Name, field.ErrorList{
-			field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update")})
+			field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"),
+		})
 	}
 	for attempt := 1; ; attempt++ {
 		newer, err := c.update(ctx, t, sub, obj.DeepCopyObject().(api.Object), makeOptions(opts))
