@@ -90,7 +90,9 @@ func (b *sandbox) command(ctx context.Context, name string, args ...string) *exe
 	cmd := exec.CommandContext(ctx, tool("nsenter"), full...)
 	cmd.Env = environment()
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// nsenter stops together with its child. Stopped, it would survive the lab's owner, and the child's remains hold up the
+	// end of the namespaces; so it gets a signal that needs no consent.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	// nsenter forks to enter the pid namespace, so the end of ctx has to reach its child.
 	cmd.Cancel = func() error {
 		if child := childOf(cmd.Process.Pid); child != 0 {
