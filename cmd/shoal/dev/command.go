@@ -139,9 +139,14 @@ func (c *command) cluster(ctx context.Context, lab *Lab) error {
 		}
 		c.say("  %-10s %-14s enter it: nsenter -t %d -a   log: %s%s", d.Name, d.Address, d.Init(), d.ShoalLog(), line)
 	}
-	c.say("\n  export KUBECONFIG=%s\n  kubectl get nodes -o wide", lab.Kubeconfig())
+	kubectl := "kubectl"
+	beside := filepath.Join(filepath.Dir(lab.cfg.Shoal), "kubectl") // make dev has built one
+	if _, err := os.Stat(beside); err == nil {
+		kubectl = beside
+	}
+	c.say("\n  export KUBECONFIG=%s\n  %s get nodes -o wide", lab.Kubeconfig(), kubectl)
 	if c.images != "" {
-		c.say("  kubectl apply -f configs/examples/hello.yaml")
+		c.say("  %s apply -f configs/examples/hello.yaml", kubectl)
 	}
 	c.say("\nCtrl-C ends the cluster and removes everything.")
 	<-ctx.Done()
