@@ -86,13 +86,17 @@ func (s *Server) readBody(w *recorder, req *request) error {
 // forward passes a request on to the leader, with the user's name, and its answer back. Errors are those of the way there:
 // as long as the leader has not been reached, nothing has happened.
 func (s *Server) forward(w *recorder, req *request) error {
+	return s.forwardThrough(s.cfg.Forward, w, req)
+}
+
+func (s *Server) forwardThrough(transport http.RoundTripper, w *recorder, req *request) error {
 	_, addr, ok := s.cfg.Consensus.Leader()
-	if !ok || s.cfg.Forward == nil {
+	if !ok || transport == nil {
 		return errNoLeader()
 	}
 	var failure error
 	proxy := &httputil.ReverseProxy{
-		Transport:     s.cfg.Forward,
+		Transport:     transport,
 		FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "https", addr, addr

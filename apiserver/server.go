@@ -38,6 +38,10 @@ type Config struct {
 	Consensus Consensus
 	// Forward reaches other servers over HTTP/1.1 with this server's certificate. Nil: there are none.
 	Forward http.RoundTripper
+	// ForwardSlow does the same without a limit for the answer. Nil: Forward.
+	ForwardSlow http.RoundTripper
+	// Snapshots saves and restores the durable state. Nil: not served.
+	Snapshots Snapshots
 	// DialDevice opens a tunnel to a device's HTTP API. Nil: no streams.
 	DialDevice func(ctx context.Context, node string) (net.Conn, error)
 	// Registry collects our metrics, and /metrics shows it. Nil: neither.
@@ -76,6 +80,8 @@ type Server struct {
 	inFlight chan struct{}
 	metrics  *metrics
 	formats  *formats
+
+	transfers sync.Mutex // one snapshot at a time
 }
 
 // limitCopies bounds what the copy operations of one JSON patch add up to: doubled often enough, they fill any memory. The
@@ -99,6 +105,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.BookmarkEvery <= 0 {
 		cfg.BookmarkEvery = defaultBookmark
+	}
+	if cfg.ForwardSlow == nil {
+		cfg.ForwardSlow = cfg.Forward
 	}
 	return &Server{
 		cfg:      cfg,
@@ -139,6 +148,9 @@ func (s *Server) serve(w *recorder, req *request) error {
 	req.user = user
 	if err := authorize(req); err != nil {
 		return err
+	}
+	if req.URL.Path == SnapshotPath {
+		return s.serveSnapshot(w, req)
 	}
 	if !req.longRunning() {
 		select {

@@ -22,8 +22,10 @@ import (
 //
 // The file is open only while somebody needs it, so that it is not mapped into memory for nothing.
 type checkpoint struct {
-	path  string
-	store *store.Store
+	path    string
+	store   *store.Store
+	cluster ClusterID // guarded by mu
+	refresh func()    // set before the library runs
 
 	writing sync.Mutex // one write or replacement at a time
 
@@ -38,6 +40,9 @@ type header struct {
 	Term               uint64 // of that entry
 	Revision           uint64 // of the store
 	Count              uint64 // of objects
+	Shift              shift  // how revisions and epochs follow from entries
+	Saved              uint64 // when a snapshot was taken, in seconds of Unix time; 0 in a checkpoint
+	Cluster            ClusterID
 	Configuration      hraft.Configuration
 	ConfigurationIndex uint64
 }
@@ -60,8 +65,10 @@ type handle struct {
 // openCheckpoint fills the store from the checkpoint in a folder; without a file it is empty.
 func openCheckpoint(dir string, s *store.Store) (*checkpoint, error) {
 	c := &checkpoint{path: filepath.Join(dir, checkpointFile), store: s}
-	if err := os.RemoveAll(c.temp()); err != nil { // left by a crash
-		return nil, err
+	for _, left := range []string{c.temp(), c.received()} { // by a crash
+		if err := os.RemoveAll(left); err != nil {
+			return nil, err
+		}
 	}
 	found, err := exists(c.path)
 	if err != nil || !found {
@@ -70,7 +77,14 @@ func openCheckpoint(dir string, s *store.Store) (*checkpoint, error) {
 	return c, inspect(c.path, c.loadFrom)
 }
 
-func (c *checkpoint) temp() string { return c.path + ".new" }
+func (c *checkpoint) temp() string     { return c.path + ".new" }
+func (c *checkpoint) received() string { return c.path + ".received" }
+
+func (c *checkpoint) setCluster(cluster ClusterID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cluster = cluster
+}
 
 func (c *checkpoint) header() header {
 	c.mu.Lock()
@@ -153,17 +167,23 @@ func (c *checkpoint) write(head header, changes *store.Changes) error {
 		return errOlder
 	}
 	path := c.path
-	if older.Index == 0 {
+	if older.Index == 0 || changes.Whole {
 		path = c.temp()
 	}
-	err := c.update(path, func(tx *bbolt.Tx) error {
-		count, err := applyChanges(tx, changes)
-		if err != nil {
-			return err
-		}
-		head.Count = uint64(int64(older.Count) + count)
-		return writeHeader(tx, head)
-	})
+	var err error
+	if changes.Whole {
+		head.Count = uint64(len(changes.Put))
+		err = createCheckpoint(path, head, changes.Put)
+	} else {
+		err = c.update(path, func(tx *bbolt.Tx) error {
+			count, err := applyChanges(tx, changes)
+			if err != nil {
+				return err
+			}
+			head.Count = uint64(int64(older.Count) + count)
+			return writeHeader(tx, head)
+		})
+	}
 	if err == nil && path != c.path {
 		err = replaceFile(path, c.path)
 	}
@@ -173,6 +193,9 @@ func (c *checkpoint) write(head header, changes *store.Changes) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.head = head
+	if changes.Whole {
+		c.open = nil // who still reads the old file goes on
+	}
 	return nil
 }
 
@@ -263,9 +286,10 @@ func writeHeader(tx *bbolt.Tx, head header) error {
 
 func encodeHeader(h header) []byte {
 	b := []byte{headerVersion}
-	for _, n := range []uint64{h.Index, h.Term, h.Revision, h.Count, h.ConfigurationIndex} {
+	for _, n := range []uint64{h.Index, h.Term, h.Revision, h.Count, h.ConfigurationIndex, h.Shift.Revision, h.Shift.Epoch, h.Saved} {
 		b = binary.AppendUvarint(b, n)
 	}
+	b = append(b, h.Cluster[:]...)
 	b = append(b, hraft.EncodeConfiguration(h.Configuration)...)
 	return binary.BigEndian.AppendUint32(b, checksum(b))
 }
@@ -278,14 +302,27 @@ func decodeHeader(b []byte) (h header, err error) {
 	if version := r.byte(); version != headerVersion {
 		return header{}, fmt.Errorf("the header has the unknown version %d", version)
 	}
-	for _, n := range []*uint64{&h.Index, &h.Term, &h.Revision, &h.Count, &h.ConfigurationIndex} {
+	for _, n := range []*uint64{
+		&h.Index, &h.Term, &h.Revision, &h.Count, &h.ConfigurationIndex, &h.Shift.Revision, &h.Shift.Epoch, &h.Saved,
+	} {
 		*n = r.uvarint()
 	}
+	copy(h.Cluster[:], r.take(uint64(len(h.Cluster))))
 	if r.bad {
 		return header{}, errors.New("the header is cut off")
 	}
-	h.Configuration = hraft.DecodeConfiguration(r.rest)
-	return h, nil
+	h.Configuration, err = decodeConfiguration(r.rest)
+	return h, err
+}
+
+// decodeConfiguration makes the library's panic an error.
+func decodeConfiguration(b []byte) (c hraft.Configuration, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the list of servers in the header: %v", p)
+		}
+	}()
+	return hraft.DecodeConfiguration(b), nil
 }
 
 // itemKey sorts by resource, namespace and name; none of them can hold a zero byte.
@@ -322,8 +359,12 @@ func decodeItem(key, value []byte) (store.Item, error) {
 
 // The library's view of the checkpoint follows.
 
-// List returns the one snapshot, if there is one.
+// List returns the one snapshot, if there is one. A leader that asks is about to send it, so it is brought up to date first: a
+// follower may have a newer one than the leader's last, whose place it can never take.
 func (c *checkpoint) List() ([]*hraft.SnapshotMeta, error) {
+	if c.refresh != nil {
+		c.refresh()
+	}
 	head := c.header()
 	if head.Index == 0 {
 		return nil, nil
@@ -351,8 +392,11 @@ func (c *checkpoint) Open(string) (*hraft.SnapshotMeta, io.ReadCloser, error) {
 
 // Create starts a snapshot: of this server's own state, or one that is received.
 func (c *checkpoint) Create(_ hraft.SnapshotVersion, index, term uint64, configuration hraft.Configuration, configurationIndex uint64,
-	_ hraft.Transport) (hraft.SnapshotSink, error) {
+	_ hraft.Transport,
+) (hraft.SnapshotSink, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return &sink{checkpoint: c, head: header{
-		Index: index, Term: term, Configuration: configuration, ConfigurationIndex: configurationIndex,
+		Index: index, Term: term, Cluster: c.cluster, Configuration: configuration, ConfigurationIndex: configurationIndex,
 	}}, nil
 }

@@ -25,20 +25,33 @@ type fsm struct {
 	maxEntries, maxBytes   int64
 	configurationsReceived func()
 	applied                func(*hraft.Log)
+
+	last     uint64 // index of the newest entry in the state
+	shift    shift
+	epochs   atomic.Uint64 // the shift's, for others to read
+	incoming *incomingState
+	swapped  atomic.Bool   // and the log has parts of it
+	restored chan struct{} // has something in it when everything was replaced by a restored snapshot
 }
 
-// Apply applies one entry. Its result is nil or the store's error.
+// Apply applies one entry. Its result is the revision or an error.
 func (f *fsm) Apply(entry *hraft.Log) any {
 	if f.failure != nil {
 		return f.failure
 	}
+	if f.old(entry.Index) {
+		return fmt.Errorf("entry %d is applied already", entry.Index)
+	}
+	f.forgetBroken(entry.Term)
+	if isPart(entry.Data) {
+		return f.applyPart(entry)
+	}
 	txn, err := decodeTxn(entry.Data)
 	if err != nil {
-		f.failure = fmt.Errorf("log entry %d: %w", entry.Index, err)
-		close(f.failed)
-		return f.failure
+		return f.fail(entry, err)
 	}
-	err = f.store.Apply(entry.Index, txn)
+	revision := f.shift.revision(entry.Index)
+	err = f.store.Apply(revision, txn)
 	f.applied(entry)
 	entries, bytes := f.entries.Add(1), f.bytes.Add(int64(len(entry.Data)))
 	if entries >= f.maxEntries || bytes >= f.maxBytes {
@@ -50,7 +63,25 @@ func (f *fsm) Apply(entry *hraft.Log) any {
 	if err != nil {
 		return err
 	}
-	return nil
+	return revision
+}
+
+// fail stops the server: an entry that it does not understand must not be skipped.
+func (f *fsm) fail(entry *hraft.Log, err error) error {
+	f.failure = fmt.Errorf("log entry %d: %w", entry.Index, err)
+	close(f.failed)
+	return f.failure
+}
+
+// resume goes on from a checkpoint.
+func (f *fsm) resume(head header) {
+	f.last, f.incoming = head.Index, nil
+	f.setShift(head.Shift)
+}
+
+func (f *fsm) setShift(s shift) {
+	f.shift = s
+	f.epochs.Store(s.Epoch)
 }
 
 // StoreConfiguration hears of a change of members. It also lets the library count the entry as applied.
@@ -61,7 +92,10 @@ func (f *fsm) Snapshot() (hraft.FSMSnapshot, error) {
 	if f.failure != nil {
 		return nil, f.failure
 	}
-	s := &fsmSnapshot{fsm: f, entries: f.entries.Swap(0), bytes: f.bytes.Swap(0), changes: f.store.Changes()}
+	if f.incoming != nil {
+		return nil, errRestoreUnderWay // a checkpoint has no place for half of a snapshot
+	}
+	s := &fsmSnapshot{fsm: f, shift: f.shift, entries: f.entries.Swap(0), bytes: f.bytes.Swap(0), changes: f.store.Changes()}
 	select {
 	case <-f.due: // what was due is taken
 	default:
@@ -71,10 +105,17 @@ func (f *fsm) Snapshot() (hraft.FSMSnapshot, error) {
 
 // Restore makes the store what the checkpoint has, which just came from the leader. The stream is that very file's, so
 // it need not be read.
-func (f *fsm) Restore(io.ReadCloser) error { return f.checkpoint.load() }
+func (f *fsm) Restore(io.ReadCloser) error {
+	if err := f.checkpoint.load(); err != nil {
+		return err
+	}
+	f.resume(f.checkpoint.header())
+	return nil
+}
 
 type fsmSnapshot struct {
 	fsm            *fsm
+	shift          shift
 	entries, bytes int64
 	changes        *store.Changes
 	persisted      bool
@@ -86,6 +127,7 @@ func (s *fsmSnapshot) Persist(to hraft.SnapshotSink) error {
 	if !ok {
 		return fmt.Errorf("a checkpoint cannot be written into a %T", to)
 	}
+	own.head.Shift = s.shift
 	if err := own.persist(s.changes); err != nil {
 		return err
 	}

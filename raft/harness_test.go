@@ -118,6 +118,9 @@ func newClusterThat(t testing.TB, lead Lead, size int, configure func(*Config)) 
 		if i == 0 {
 			continue
 		}
+		if err := c.members[i].Adopt(c.members[0].Cluster()); err != nil {
+			t.Fatal(err)
+		}
 		if err := c.leader().Join(c.soon(), fmt.Sprint("s", i), c.addresses[i], true); err != nil {
 			t.Fatal(err)
 		}

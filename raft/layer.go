@@ -2,6 +2,8 @@ package raft
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -16,12 +18,12 @@ type Layer interface {
 	Dial(ctx context.Context, address string) (net.Conn, error)
 }
 
-// streamLayer is a Layer as the library wants it, with the address under which the others know this server. It tells when a
-// connection that another server had made ends.
+// streamLayer is a Layer as the library wants it, with the address under which the others know this server. It lets in only
+// servers of the same cluster, and tells when a connection that another server had made ends.
 type streamLayer struct {
 	Layer
 	address string
-	ended   chan<- struct{}
+	node    *Node
 }
 
 func (s streamLayer) Addr() net.Addr { return address(s.address) }
@@ -29,7 +31,15 @@ func (s streamLayer) Addr() net.Addr { return address(s.address) }
 func (s streamLayer) Dial(to hraft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return s.Layer.Dial(ctx, string(to))
+	conn, err := s.Layer.Dial(ctx, string(to))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.node.greet(conn, timeout); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("the server at %s: %w", to, err)
+	}
+	return conn, nil
 }
 
 func (s streamLayer) Accept() (net.Conn, error) {
@@ -37,21 +47,29 @@ func (s streamLayer) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &incoming{Conn: conn, ended: s.ended}, nil
+	return &incoming{Conn: conn, node: s.node}, nil
 }
 
 type incoming struct {
 	net.Conn
-	ended chan<- struct{}
-	once  sync.Once
+	node    *Node
+	greeted bool
+	once    sync.Once
 }
 
+// Read answers the greeting first, so that accepting waits for nobody. The library reads in one goroutine.
 func (c *incoming) Read(p []byte) (int, error) {
+	if !c.greeted {
+		if err := c.node.answerGreeting(c.Conn); err != nil {
+			return 0, io.EOF // the library logs any other error, and a peer that only knocks is none
+		}
+		c.greeted = true
+	}
 	n, err := c.Conn.Read(p)
 	if err != nil {
 		c.once.Do(func() {
 			select {
-			case c.ended <- struct{}{}:
+			case c.node.ended <- struct{}{}:
 			default: // one is being looked at
 			}
 		})

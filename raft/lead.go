@@ -14,8 +14,9 @@ import (
 // leadBackoff is the pause before work as a leader starts again when nobody else could take over.
 const leadBackoff = time.Second
 
-// Lead is work that only the leader does. Its context ends with the leadership; the term grows with each leader.
-type Lead func(ctx context.Context, term uint64) error
+// Lead is work that only the leader does. Its context ends with the leadership, or when a snapshot was restored: then it runs
+// anew. The epoch grows each time: it is the term, and more once a snapshot was restored or the cluster recovered.
+type Lead func(ctx context.Context, epoch uint64) error
 
 // Run acts on leadership until ctx ends, then hands it over and stops the node. While this server leads, lead runs, from the
 // moment that everything earlier leaders committed is in the store. When it returns early, another server becomes leader.
@@ -30,6 +31,8 @@ func (n *Node) Run(ctx context.Context, lead Lead) error {
 		select {
 		case <-n.fsm.failed:
 			return n.fsm.failure
+		case <-n.identity.ended:
+			return ErrSuperseded // why is logged
 		case <-groupCtx.Done():
 			return nil
 		}
@@ -48,6 +51,12 @@ func (n *Node) followLeadership(ctx context.Context, lead Lead) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-n.fsm.restored:
+			// The state is another one: the work of the leader begins anew, in an epoch of its own.
+			if running.cancel != nil && n.IsLeader() {
+				running.stop()
+				running.start(ctx, func(ctx context.Context) { n.leadUntilLost(ctx, lead) })
+			}
 		case leading := <-n.raft.LeaderCh():
 			running.stop()
 			n.ready.clear()
@@ -111,8 +120,9 @@ func (n *Node) leadOnce(ctx context.Context, lead Lead) error {
 		return errors.New("the term is over")
 	}
 	n.ready.set(term)
-	n.logger.Info("this server leads", "term", term, "revision", n.store.Revision())
-	if err := lead(ctx, term); err != nil {
+	epoch := term + n.fsm.epochs.Load()
+	n.logger.Info("this server leads", "term", term, "epoch", epoch, "revision", n.store.Revision())
+	if err := lead(ctx, epoch); err != nil {
 		return err
 	}
 	return errors.New("it returned without being asked to")
@@ -159,11 +169,32 @@ func (n *Node) writeCheckpoints(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-n.fsm.due:
-			if err := n.raft.Snapshot().Error(); err != nil && ctx.Err() == nil {
+			if err := n.checkpointWhenDue(); err != nil && ctx.Err() == nil {
 				n.logger.Warn("no checkpoint was written, the next write tries again", "error", err)
 			}
 		}
 	}
+}
+
+// checkpointWhenDue writes a checkpoint. After a restore the log keeps nothing: who is behind is quicker with the checkpoint.
+func (n *Node) checkpointWhenDue() error {
+	if !n.fsm.swapped.Load() {
+		return n.raft.Snapshot().Error()
+	}
+	if err := n.keepTrailing(0); err != nil {
+		return err
+	}
+	err := n.raft.Snapshot().Error()
+	if err == nil {
+		n.fsm.swapped.Store(false)
+	}
+	return errors.Join(err, n.keepTrailing(n.cfg.TrailingLogs))
+}
+
+// keepTrailing sets how many entries the next checkpoint leaves in the log.
+func (n *Node) keepTrailing(entries uint64) error {
+	n.trailing.Store(entries)
+	return n.retime(false)
 }
 
 // future is a library's promise.

@@ -66,31 +66,40 @@ type Node struct {
 	lock       *os.File
 	log        *logStore
 	checkpoint *checkpoint
+	identity   *identity
 	fsm        *fsm
 	transport  *hraft.NetworkTransport
 	raft       *hraft.Raft
 	observed   chan hraft.Observation
 	observer   *hraft.Observer
 
-	mu      sync.Mutex
-	changed chan struct{} // closed at the next change of leader or members
+	mu        sync.Mutex
+	changed   chan struct{} // closed at the next change of leader or members
+	strangers map[ClusterID]struct{}
 
 	reads     readBatch
 	ready     readiness
 	announcer *announcer
 	retiming  sync.Mutex
+	restoring sync.Mutex
+	trailing  atomic.Uint64 // how many entries a checkpoint leaves in the log
 	ended     chan struct{} // has something in it when another server's connection ended
 
 	closing sync.Once
 	closed  atomic.Bool
+	started atomic.Bool
 }
 
 // Open reads the data folder into the store and takes part in the consensus until Close. Run must be called for the node
 // to act on leadership.
 func Open(cfg Config) (n *Node, err error) {
 	setDefaults(&cfg)
-	n = &Node{cfg: cfg, logger: cfg.Logger, store: cfg.Store, changed: make(chan struct{}), ended: make(chan struct{}, 1)}
+	n = &Node{
+		cfg: cfg, logger: cfg.Logger, store: cfg.Store, changed: make(chan struct{}), ended: make(chan struct{}, 1),
+		strangers: map[ClusterID]struct{}{},
+	}
 	n.announcer = newAnnouncer(n)
+	n.trailing.Store(cfg.TrailingLogs)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -103,6 +112,9 @@ func Open(cfg Config) (n *Node, err error) {
 	if n.lock, err = lockDir(cfg.Dir); err != nil {
 		return n, err
 	}
+	if n.identity, err = openIdentity(cfg.Dir); err != nil {
+		return n, err
+	}
 	if n.checkpoint, err = openCheckpoint(cfg.Dir, cfg.Store); err != nil {
 		return n, err
 	}
@@ -110,6 +122,9 @@ func Open(cfg Config) (n *Node, err error) {
 		return n, err
 	}
 	if err := n.log.join(n.checkpoint.header()); err != nil {
+		return n, err
+	}
+	if err := n.settleCluster(); err != nil {
 		return n, err
 	}
 	return n, n.start()
@@ -138,9 +153,11 @@ func (n *Node) start() error {
 	n.fsm = &fsm{
 		store: n.store, checkpoint: n.checkpoint, failed: make(chan struct{}), due: make(chan struct{}, 1),
 		maxEntries: n.cfg.CheckpointEntries, maxBytes: n.cfg.CheckpointBytes, configurationsReceived: n.wake, applied: n.announcer.applied,
+		restored: make(chan struct{}, 1),
 	}
+	n.fsm.resume(n.checkpoint.header())
 	n.transport = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
-		Stream: streamLayer{n.cfg.Layer, n.cfg.Address, n.ended}, MaxPool: 3, Timeout: ioTimeout, Logger: library,
+		Stream: streamLayer{n.cfg.Layer, n.cfg.Address, n}, MaxPool: 3, Timeout: ioTimeout, Logger: library,
 	})
 	conf := hraft.DefaultConfig()
 	conf.LocalID = hraft.ServerID(n.cfg.ID)
@@ -156,10 +173,16 @@ func (n *Node) start() error {
 			return err
 		}
 	}
+	n.checkpoint.refresh = func() {
+		if n.started.Load() && n.IsLeader() {
+			_ = n.raft.Snapshot().Error() // there may be nothing new
+		}
+	}
 	var err error
 	if n.raft, err = hraft.NewRaft(conf, n.fsm, n.log, n.log, n.checkpoint, n.transport); err != nil {
 		return fmt.Errorf("start the consensus: %w", err)
 	}
+	n.started.Store(true)
 	n.observed = make(chan hraft.Observation, 16)
 	n.observer = hraft.NewObserver(n.observed, false, func(o *hraft.Observation) bool {
 		_, ok := o.Data.(hraft.LeaderObservation)

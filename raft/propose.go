@@ -35,10 +35,19 @@ func (n *Node) Propose(ctx context.Context, txn store.Txn) (uint64, error) {
 	if err := wait(ctx, apply); err != nil {
 		return 0, n.proposeError(err)
 	}
-	if err, failed := apply.Response().(error); failed {
-		return 0, err
+	return result(apply)
+}
+
+// result is what the state machine says of an entry that is committed.
+func result(apply hraft.ApplyFuture) (revision uint64, err error) {
+	switch r := apply.Response().(type) {
+	case uint64:
+		return r, nil
+	case error:
+		return 0, r
+	default:
+		return 0, fmt.Errorf("the entry has the unknown result %v", r)
 	}
-	return apply.Index(), nil
 }
 
 func (n *Node) proposeError(err error) error {

@@ -11,8 +11,11 @@ import (
 	"github.com/shoal-edge/shoal/store"
 )
 
-// receiveBatch bounds the objects that one transaction adds while a checkpoint is received.
-const receiveBatch = 1000
+// What one transaction adds to a new file is bounded in objects and bytes.
+const (
+	receiveBatch = 1000
+	receiveBytes = 4 << 20
+)
 
 // sink is a snapshot in the making. The library either calls persist through the state machine's snapshot, or writes the
 // leader's stream into it.
@@ -53,11 +56,11 @@ func (s *sink) Close() error {
 	if s.pipe == nil {
 		return nil
 	}
-	s.pipe.Close()
+	_ = s.pipe.Close() // it never fails
 	if err := <-s.received; err != nil {
 		return fmt.Errorf("receive a checkpoint: %w", err)
 	}
-	return s.checkpoint.replace(s.checkpoint.temp(), s.head)
+	return s.checkpoint.replace(s.checkpoint.received(), s.head)
 }
 
 // Cancel drops what was received.
@@ -65,41 +68,68 @@ func (s *sink) Cancel() error {
 	if s.pipe == nil {
 		return nil
 	}
-	s.pipe.CloseWithError(errors.New("canceled"))
-	<-s.received
-	return os.RemoveAll(s.checkpoint.temp())
+	_ = s.pipe.CloseWithError(errors.New("canceled"))
+	_ = <-s.received
+	return os.RemoveAll(s.checkpoint.received())
 }
 
-// receive makes a checkpoint file of a stream, under another name. The file is flushed when it is put in its place.
-func (s *sink) receive(r io.Reader) (err error) {
-	path := s.checkpoint.temp()
-	if err := os.RemoveAll(path); err != nil {
-		return err
-	}
-	opts := boltOptions()
-	opts.NoSync, opts.NoGrowSync = true, true
-	db, err := openBolt(path, opts)
+// receive makes a checkpoint file of a stream, under another name.
+func (s *sink) receive(r io.Reader) error {
+	b, err := newBatch(s.checkpoint.received())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	b := batch{db: db}
-	defer func() { err = errors.Join(err, b.end(err == nil)) }()
-	return readStream(r, func(h header) error {
+	return b.close(readStream(r, func(h header) error {
 		if h.Index != s.head.Index || h.Term != s.head.Term {
 			return fmt.Errorf("it is of entry %d in term %d, not %d in %d", h.Index, h.Term, s.head.Index, s.head.Term)
 		}
+		if h.Cluster != s.head.Cluster && !s.head.Cluster.IsZero() {
+			return fmt.Errorf("it is of the cluster %s, not of %s", h.Cluster, s.head.Cluster)
+		}
 		s.head = h
 		return b.header(h)
-	}, b.put)
+	}, b.put))
 }
 
-// batch adds items to a new file, some hundreds in a transaction.
+// createCheckpoint makes a file of items that are sorted by key. It is not flushed yet.
+func createCheckpoint(path string, head header, items []store.Item) error {
+	b, err := newBatch(path)
+	if err != nil {
+		return err
+	}
+	err = b.header(head)
+	for i := 0; err == nil && i < len(items); i++ {
+		err = b.item(&items[i])
+	}
+	return b.close(err)
+}
+
+// batch adds items to a new file, some hundreds in a transaction. The file is flushed when it is put in its place.
 type batch struct {
 	db    *bbolt.DB
 	tx    *bbolt.Tx
 	items *bbolt.Bucket
 	count int
+	bytes int // in this transaction
+}
+
+func newBatch(path string) (*batch, error) {
+	if err := os.RemoveAll(path); err != nil {
+		return nil, err
+	}
+	opts := boltOptions()
+	opts.NoSync, opts.NoGrowSync = true, true
+	db, err := openBolt(path, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &batch{db: db}, nil
+}
+
+// close finishes the file, unless there was an error.
+func (b *batch) close(err error) error {
+	err = errors.Join(err, b.end(err == nil))
+	return errors.Join(err, b.db.Close())
 }
 
 func (b *batch) begin() (err error) {
@@ -127,13 +157,24 @@ func (b *batch) put(k, v []byte) error {
 	if _, err := decodeItem(k, v); err != nil {
 		return err
 	}
+	return b.add(k, v)
+}
+
+func (b *batch) item(item *store.Item) error {
+	k := itemKey(item.Key)
+	return b.add(k, encodeItem(k, *item))
+}
+
+func (b *batch) add(k, v []byte) error {
 	if err := b.begin(); err != nil {
 		return err
 	}
 	if err := b.items.Put(k, v); err != nil {
 		return err
 	}
-	if b.count++; b.count%receiveBatch == 0 {
+	b.bytes += len(k) + len(v)
+	if b.count++; b.count%receiveBatch == 0 || b.bytes >= receiveBytes {
+		b.bytes = 0
 		return b.end(true)
 	}
 	return nil

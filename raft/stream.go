@@ -90,6 +90,9 @@ func (s *stream) fill() error {
 	} else {
 		k, v = s.cursor.Next()
 	}
+	if k != nil && (len(v) < crcSize || checksum(k, v[crcSize:]) != binary.BigEndian.Uint32(v)) {
+		return &DamagedError{s.checkpoint.path, fmt.Errorf("the checksum of %q is wrong", k)}
+	}
 	s.frame(k, v)
 	s.hash.Write(s.buffer.Bytes())
 	if k == nil {
@@ -130,7 +133,7 @@ func readStream(from io.Reader, head func(header) error, item func(k, v []byte) 
 	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != streamMagic {
 		return errors.New("this is not a snapshot of shoal")
 	}
-	k, v, err := readFrame(r)
+	_, v, err := readFrame(r)
 	if err != nil {
 		return err
 	}
@@ -143,7 +146,8 @@ func readStream(from io.Reader, head func(header) error, item func(k, v []byte) 
 	}
 	count := uint64(0)
 	for {
-		if k, v, err = readFrame(r); err != nil {
+		k, v, err := readFrame(r)
+		if err != nil {
 			return err
 		}
 		if len(k) == 0 {
@@ -157,7 +161,10 @@ func readStream(from io.Reader, head func(header) error, item func(k, v []byte) 
 	want := sum.Sum(nil)
 	have := make([]byte, sha256.Size)
 	if _, err := io.ReadFull(buffered, have); err != nil || !bytes.Equal(want, have) || count != h.Count {
-		return fmt.Errorf("the snapshot is damaged: its checksum or its %d objects (not %d) are wrong", count, h.Count)
+		return fmt.Errorf("the snapshot is damaged or cut off: its checksum or its %d objects (not %d) are wrong", count, h.Count)
+	}
+	if _, err := buffered.ReadByte(); !errors.Is(err, io.EOF) {
+		return errors.Join(errors.New("the snapshot is damaged: something follows its end"), err)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ import (
 
 func (n *Node) times() hraft.ReloadableConfig {
 	return hraft.ReloadableConfig{
-		TrailingLogs: n.cfg.TrailingLogs, SnapshotInterval: never, SnapshotThreshold: 1,
+		TrailingLogs: n.trailing.Load(), SnapshotInterval: never, SnapshotThreshold: 1,
 		HeartbeatTimeout: n.cfg.ElectionTimeout * 8 / 5, ElectionTimeout: n.cfg.ElectionTimeout * 8 / 5,
 	}
 }

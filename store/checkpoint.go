@@ -8,8 +8,10 @@ import (
 // Changes is what a checkpoint has to write: the keys that changed since the last one, as they are at Revision.
 type Changes struct {
 	Revision uint64
-	Put      []Item
-	Deleted  []Key
+	// Whole says that everything was replaced: Put is all there is, and whatever else the last checkpoint had is gone.
+	Whole   bool
+	Put     []Item
+	Deleted []Key
 
 	store *Store
 }
@@ -18,7 +20,13 @@ type Changes struct {
 func (s *Store) Changes() *Changes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &Changes{Revision: s.revision, store: s}
+	c := &Changes{Revision: s.revision, Whole: s.replaced, store: s}
+	if s.replaced {
+		for _, t := range s.tables {
+			c.Put = append(c.Put, items(t.entries)...)
+		}
+		s.changed = nil
+	}
 	for key := range s.changed {
 		if e := s.tables[key.Resource].get(key); e != nil {
 			c.Put = append(c.Put, e.item)
@@ -26,7 +34,7 @@ func (s *Store) Changes() *Changes {
 			c.Deleted = append(c.Deleted, key)
 		}
 	}
-	s.changed = map[Key]struct{}{}
+	s.changed, s.replaced = map[Key]struct{}{}, false
 	// In key order a B+ tree is written page by page.
 	slices.SortFunc(c.Put, func(a, b Item) int { return compareFull(a.Key, b.Key) })
 	slices.SortFunc(c.Deleted, compareFull)
@@ -37,6 +45,10 @@ func (s *Store) Changes() *Changes {
 func (c *Changes) Undo() {
 	c.store.mu.Lock()
 	defer c.store.mu.Unlock()
+	if c.Whole {
+		c.store.replaced = true
+		return
+	}
 	for _, item := range c.Put {
 		c.store.changed[item.Key] = struct{}{}
 	}
@@ -47,7 +59,12 @@ func (c *Changes) Undo() {
 
 // Load replaces everything by the items of a checkpoint. The history begins anew at the revision, and every watch ends
 // with ErrGone.
-func (s *Store) Load(revision uint64, items []Item) {
+func (s *Store) Load(revision uint64, items []Item) { s.replace(revision, items, false) }
+
+// Replace does the same with items that no checkpoint has yet.
+func (s *Store) Replace(revision uint64, items []Item) { s.replace(revision, items, s.persisted) }
+
+func (s *Store) replace(revision uint64, items []Item, unsaved bool) {
 	tables := map[string]*table{}
 	for _, item := range items {
 		t := tables[item.Key.Resource]
@@ -60,7 +77,7 @@ func (s *Store) Load(revision uint64, items []Item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tables, s.revision = tables, revision
-	s.changed = map[Key]struct{}{}
+	s.changed, s.replaced = map[Key]struct{}{}, unsaved
 	s.history = newHistory(s.history.maxCount, s.history.maxBytes, revision)
 	s.endWatches()
 	s.releaseWaiters()

@@ -45,6 +45,7 @@ type Store struct {
 	watchers map[string]map[*Watcher]struct{}
 	waiters  map[*waiter]struct{}
 	changed  map[Key]struct{}
+	replaced bool // since the last Changes
 }
 
 // New returns an empty store.

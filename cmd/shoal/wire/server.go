@@ -81,10 +81,16 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.mux = pki.NewMux(listener, s.id.server, o.Logger)
-	if err := s.openStore(); err != nil {
+	servers := []string{s.loopback(port)}
+	if err := s.openStore(); errors.Is(err, raft.ErrSuperseded) {
+		// Its pods are the cluster's business, whatever became of its part in the control plane.
+		o.Logger.Error("this device runs as an agent only", "error", err)
+		servers = o.Config.Join.Servers
+		_ = listener.Close()
+	} else if err != nil {
 		return nil, err
 	}
-	s.agent, err = newAgent(ctx, o, s.id.node, s.registry, []string{s.loopback(port)})
+	s.agent, err = newAgent(ctx, o, s.id.node, s.registry, servers)
 	return s, err
 }
 
@@ -157,6 +163,9 @@ func (l raftLayer) Dial(ctx context.Context, address string) (net.Conn, error) {
 
 // servers are the addresses of the control plane.
 func (s *Server) servers() []string {
+	if s.node == nil {
+		return nil
+	}
 	var addresses []string
 	for _, m := range s.node.Servers() {
 		addresses = append(addresses, m.Address)
@@ -167,23 +176,10 @@ func (s *Server) servers() []string {
 // Run serves until ctx ends, then hands leadership over and closes.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.mux.Run(ctx) })
-	group.Go(func() error { return s.serveAPI(ctx) })
-	group.Go(func() error {
-		authority := &pki.Authority{CA: s.id.ca, Members: s.members(), Logger: s.o.Logger}
-		return authority.Serve(ctx, s.mux.Join())
-	})
-	if s.o.Links != nil {
-		s.o.Links.Listen(s.address, s.gate)
-		defer s.o.Links.Remove(s.address)
+	if s.node != nil {
+		s.runControlPlane(ctx, group)
+		defer s.stopLinks()
 	}
-	group.Go(func() error {
-		links := grpc.NewServer(grpc.ServerConfig{Acceptor: s.gate, Device: deviceOf, Logger: s.o.Logger})
-		return links.Run(ctx, s.mux.Link())
-	})
-	group.Go(func() error { return s.node.Run(ctx, s.lead) })
-	group.Go(func() error { return s.followLeader(ctx) })
-	group.Go(func() error { return s.announce(ctx) })
 	group.Go(func() error { return s.agent.run(ctx) })
 	group.Go(func() error { return renew(ctx, s.o, s.id, pki.RoleServer, s.servers) })
 	s.o.Logger.Info("serving", "node", s.o.Config.NodeName, "address", s.address, "kubeconfig", KubeconfigPath(s.o.Config))
@@ -192,6 +188,31 @@ func (s *Server) Run(ctx context.Context) error {
 		err = nil
 	}
 	return errors.Join(err, s.agent.Close(), s.lock.Close())
+}
+
+func (s *Server) stopLinks() {
+	if s.o.Links != nil {
+		s.o.Links.Remove(s.address)
+	}
+}
+
+func (s *Server) runControlPlane(ctx context.Context, group *errgroup.Group) {
+	group.Go(func() error { return s.mux.Run(ctx) })
+	group.Go(func() error { return s.serveAPI(ctx) })
+	group.Go(func() error {
+		authority := &pki.Authority{CA: s.id.ca, Members: s.members(), Logger: s.o.Logger}
+		return authority.Serve(ctx, s.mux.Join())
+	})
+	if s.o.Links != nil {
+		s.o.Links.Listen(s.address, s.gate)
+	}
+	group.Go(func() error {
+		links := grpc.NewServer(grpc.ServerConfig{Acceptor: s.gate, Device: deviceOf, Logger: s.o.Logger})
+		return links.Run(ctx, s.mux.Link())
+	})
+	group.Go(func() error { return s.node.Run(ctx, s.lead) })
+	group.Go(func() error { return s.followLeader(ctx) })
+	group.Go(func() error { return s.announce(ctx) })
 }
 
 // deviceOf names the device at the other end of a link.
@@ -214,16 +235,21 @@ func (s *Server) serveAPI(ctx context.Context) error {
 		ResponseHeaderTimeout: time.Minute,
 	}
 	defer forward.CloseIdleConnections()
+	slow := forward.Clone()
+	slow.ResponseHeaderTimeout = 0
+	defer slow.CloseIdleConnections()
 	answers := apiserver.New(apiserver.Config{
-		Client:     s.client,
-		Durable:    s.durable,
-		Consensus:  s.node,
-		Forward:    forward,
-		DialDevice: s.gate.Dial,
-		Registry:   s.registry,
-		Ready:      map[string]func() error{"agent": s.agent.ready},
-		Version:    s.o.Version,
-		Logger:     s.o.Logger,
+		Client:      s.client,
+		Durable:     s.durable,
+		Consensus:   s.node,
+		Forward:     forward,
+		ForwardSlow: slow,
+		Snapshots:   snapshots{s.node},
+		DialDevice:  s.gate.Dial,
+		Registry:    s.registry,
+		Ready:       map[string]func() error{"agent": s.agent.ready},
+		Version:     s.o.Version,
+		Logger:      s.o.Logger,
 	})
 	server := answers.HTTP()
 	handler := server.Handler

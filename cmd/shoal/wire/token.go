@@ -30,4 +30,4 @@ func (s *Server) NewToken(ctx context.Context, role pki.Role, ttl time.Duration)
 }
 
 // IsLeader reports whether this server leads.
-func (s *Server) IsLeader() bool { return s.node.IsLeader() }
+func (s *Server) IsLeader() bool { return s.node != nil && s.node.IsLeader() }
