@@ -18,6 +18,8 @@ SIZE_LIMIT := 45000000
 FUZZTIME ?= 20s
 BENCHTIME ?= 1s
 BENCH ?= .
+CUTS ?= 100
+SEED ?= 1
 # Everything but the end-to-end tests, which want the machine for themselves.
 PACKAGES = $$(go list ./... | grep -v '/test/e2e$$')
 
@@ -89,6 +91,12 @@ test-short: ## unit and in-process tests only: no root, no containerd
 .PHONY: e2e
 e2e: deps build kubectl images ## end-to-end tests with real kubectl and containerd (as root)
 	go test -count=1 -timeout 20m -v ./test/e2e
+
+.PHONY: powercut
+powercut: build ## cut the power of a server CUTS=100 times from SEED=1 on and check that nothing is lost (as root)
+	@tools/deps.sh mkfs.ext4=e2fsprogs
+	@go build -o bin/powercut ./test/powercut/cmd
+	@bin/powercut -cuts $(CUTS) -seed $(SEED)
 
 .PHONY: race
 race: ## unit and in-process tests under the race detector
