@@ -38,9 +38,6 @@ func NewAgent(ctx context.Context, o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkContainerd(ctx, o); err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
 	id, err := loadOrJoin(ctx, o, pki.RoleAgent)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())

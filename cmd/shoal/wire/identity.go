@@ -45,6 +45,9 @@ func loadOrJoin(ctx context.Context, o Options, role pki.Role) (*identity, error
 		if role == pki.RoleAgent {
 			return nil, errors.New("this agent has not joined a cluster yet: set join.servers and join.token in its configuration file")
 		}
+		if err := checkContainerd(ctx, o); err != nil {
+			return nil, err
+		}
 		return found(dir, o, request)
 	}
 	text, err := tokenText(o.Config.Join)
@@ -53,6 +56,9 @@ func loadOrJoin(ctx context.Context, o Options, role pki.Role) (*identity, error
 	}
 	if request.Token, err = pki.ParseToken(text); err != nil {
 		return nil, fmt.Errorf("join.token: %w", err)
+	}
+	if err := checkContainerd(ctx, o); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()

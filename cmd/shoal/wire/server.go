@@ -74,9 +74,6 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.address = net.JoinHostPort(o.Config.AdvertiseAddress, port)
-	if err := checkContainerd(ctx, o); err != nil {
-		return nil, err
-	}
 	if s.id, err = loadOrJoin(ctx, o, pki.RoleServer); err != nil {
 		return nil, err
 	}

@@ -2,12 +2,8 @@ package wire
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -15,9 +11,6 @@ import (
 // looking. Later starts go on without: containerd may come up after shoal, and pods run without either.
 func checkContainerd(ctx context.Context, o Options) error {
 	if o.Runtime != nil {
-		return nil
-	}
-	if _, err := os.Stat(filepath.Join(o.Config.DataDir, "pki", "node.crt")); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
