@@ -116,24 +116,21 @@ func (t *watchStream) run(ctx context.Context, items []store.Item, initial bool,
 	}
 	for {
 		events, err := t.next(ctx, watcher)
+		over := ctx.Err() != nil
 		switch {
-		case ctx.Err() != nil:
-			if t.bookmarks && t.req.Context().Err() == nil {
-				return t.bookmark(watcher.Progress(), nil) // the client comes back, and then need not hear old news
-			}
-			return nil
 		case err == nil:
-			err = t.tell(events)
-		case errors.Is(err, context.DeadlineExceeded):
+			err = t.tell(events) // also when the time is over: a bookmark says that they were told
+		case over, errors.Is(err, context.DeadlineExceeded):
 			err = nil
 		default:
 			t.fail(errExpired(t.told, watcher.Progress()))
 			return err
 		}
-		if err == nil && t.bookmarks && time.Since(t.last) >= t.server.cfg.BookmarkEvery {
+		// A client whose watch is over comes back, and then need not hear old news.
+		if err == nil && t.bookmarks && (over || time.Since(t.last) >= t.server.cfg.BookmarkEvery) {
 			err = t.bookmark(watcher.Progress(), nil)
 		}
-		if err != nil {
+		if err != nil || over {
 			return err
 		}
 	}

@@ -155,6 +155,35 @@ func TestWatchBookmarks(t *testing.T) {
 	}
 }
 
+// A bookmark at the end of a watch must not stand for changes that were not told.
+func TestWatchEndsInTraffic(t *testing.T) {
+	b := newBed(t)
+	last := b.create(configMap("a", nil)).GetResourceVersion()
+	s := b.watch(configMaps + "?watch=1&allowWatchBookmarks=true&timeoutSeconds=1&resourceVersion=" + last)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for end := time.Now().Add(1200 * time.Millisecond); time.Now().Before(end); {
+			b.relabelOrCreate("a")
+		}
+	}()
+	defer func() { <-done }()
+	for {
+		line, err := s.read.ReadBytes('\n')
+		if err == io.EOF {
+			return
+		}
+		var e event
+		if err != nil || json.Unmarshal(line, &e) != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if revision := e.Object.Metadata.ResourceVersion; e.Type == "BOOKMARK" && revision != last {
+			t.Fatalf("bookmark %s after the change %s: every revision is a change", revision, last)
+		}
+		last = e.Object.Metadata.ResourceVersion
+	}
+}
+
 func TestWatchTooOld(t *testing.T) {
 	b := newBed(t)
 	for range store.DefaultHistory + 10 {
