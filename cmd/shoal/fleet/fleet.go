@@ -205,3 +205,6 @@ func (f *Fleet) Close() error {
 	f.links.Wait()
 	return err
 }
+
+// Done is closed when a member's process has ended, by itself or because it was stopped.
+func (m *Member) Done() <-chan struct{} { return m.done }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -113,7 +112,7 @@ func (s *Server) openStore() error {
 	node, err := raft.Open(raft.Config{
 		ID:              s.o.Config.NodeName,
 		Address:         s.address,
-		Dir:             filepath.Join(s.o.Config.DataDir, "raft"),
+		Dir:             raftDir(s.o.Config.DataDir),
 		Layer:           raftLayer{Listener: s.mux.Raft(), id: s.id.server},
 		Bootstrap:       s.id.found,
 		ElectionTimeout: s.o.Config.Server.ElectionTimeout,
