@@ -20,6 +20,13 @@ type Server struct {
 // IsLeader reports whether this server leads, as far as it knows.
 func (n *Node) IsLeader() bool { return !n.closed.Load() && n.raft.State() == hraft.Leader }
 
+// Ready reports whether this server leads and has in its store all that earlier leaders committed. Before that its store may
+// lack what was acknowledged, so nothing may be decided from it. A lost and regained leadership counts anew.
+func (n *Node) Ready() bool {
+	term := n.ready.term()
+	return term != 0 && n.IsLeader() && n.raft.CurrentTerm() == term
+}
+
 // Leader is the leader as far as this server knows.
 func (n *Node) Leader() (id, address string, ok bool) {
 	a, i := n.raft.LeaderWithID()

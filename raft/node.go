@@ -78,6 +78,7 @@ type Node struct {
 	strangers map[ClusterID]struct{}
 
 	reads     readBatch
+	verifier  *verifier
 	ready     readiness
 	announcer *announcer
 	retiming  sync.Mutex
@@ -99,6 +100,7 @@ func Open(cfg Config) (n *Node, err error) {
 		strangers: map[ClusterID]struct{}{},
 	}
 	n.announcer = newAnnouncer(n)
+	n.verifier = newVerifier(n.follows)
 	n.trailing.Store(cfg.TrailingLogs)
 	defer func() {
 		if err != nil {
@@ -157,7 +159,7 @@ func (n *Node) start() error {
 	}
 	n.fsm.resume(n.checkpoint.header())
 	n.transport = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
-		Stream: streamLayer{n.cfg.Layer, n.cfg.Address, n}, MaxPool: 3, Timeout: ioTimeout, Logger: library,
+		Stream: streamLayer{n.cfg.Layer, n.cfg.Address, n}, MaxPool: 4, Timeout: ioTimeout, Logger: library,
 	})
 	conf := hraft.DefaultConfig()
 	conf.LocalID = hraft.ServerID(n.cfg.ID)

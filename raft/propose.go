@@ -25,7 +25,7 @@ func (n *Node) Propose(ctx context.Context, txn store.Txn) (uint64, error) {
 	if len(record) > maxRecord {
 		return 0, fmt.Errorf("the transaction is %d bytes, more than the limit of %d", len(record), maxRecord)
 	}
-	if !n.IsLeader() {
+	if !n.Ready() { // what the caller has decided may rest on a store that is behind
 		return 0, n.notLeader()
 	}
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
@@ -138,10 +138,12 @@ func (n *Node) answerReads() {
 		if batch == nil {
 			return
 		}
-		// All callers of the batch came before this line, so what was acknowledged before their calls is in the store.
+		// All callers of the batch came before this line, so what was acknowledged before their calls is in the store, if this
+		// server has led since before and leads still, all in one term.
+		term := n.ready.term()
 		batch.revision = n.store.Revision()
-		if err := n.raft.VerifyLeader().Error(); err != nil {
-			batch.revision, batch.err = 0, n.notLeader()
+		if err := n.verifyLeader(term); err != nil {
+			batch.revision, batch.err = 0, err
 		}
 		close(batch.done)
 	}
