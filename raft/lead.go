@@ -169,7 +169,7 @@ func (n *Node) writeCheckpoints(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-n.fsm.due:
-			if err := n.checkpointWhenDue(); err != nil && ctx.Err() == nil {
+			if err := n.checkpointWhenDue(ctx); err != nil && ctx.Err() == nil {
 				n.logger.Warn("no checkpoint was written, the next write tries again", "error", err)
 			}
 		}
@@ -177,14 +177,14 @@ func (n *Node) writeCheckpoints(ctx context.Context) error {
 }
 
 // checkpointWhenDue writes a checkpoint. After a restore the log keeps nothing: who is behind is quicker with the checkpoint.
-func (n *Node) checkpointWhenDue() error {
+func (n *Node) checkpointWhenDue(ctx context.Context) error {
 	if !n.fsm.swapped.Load() {
-		return n.raft.Snapshot().Error()
+		return wait(ctx, n.raft.Snapshot())
 	}
 	if err := n.keepTrailing(0); err != nil {
 		return err
 	}
-	err := n.raft.Snapshot().Error()
+	err := wait(ctx, n.raft.Snapshot())
 	if err == nil {
 		n.fsm.swapped.Store(false)
 	}

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,8 +18,7 @@ import (
 // all of that and the key. bbolt keeps a sequence number for each bucket, in a page that every transaction writes anyway: the
 // log's is the index of its last entry and the votes' is a CRC over them, so that nothing can be missing at the end.
 type logStore struct {
-	db   *bbolt.DB
-	path string
+	*logDisk
 }
 
 const (
@@ -47,16 +47,15 @@ func openLog(dir string) (*logStore, error) {
 			return nil, fmt.Errorf("create %s: %w", path, err)
 		}
 	}
-	if err := inspect(path, verifyLog); err != nil {
-		return nil, err
-	}
-	opts := boltOptions()
-	opts.NoSync = forgetful
-	db, err := openBolt(path, opts)
+	file, err := openLogDisk(path)
 	if err != nil {
 		return nil, err
 	}
-	return &logStore{db: db, path: path}, nil
+	s := &logStore{file}
+	if file.last, err = s.LastIndex(); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
 }
 
 // createLog makes an empty file under another name first: a crash leaves either no log or a whole one.
@@ -144,8 +143,6 @@ func (s *logStore) join(head header) error {
 	return nil
 }
 
-func (s *logStore) close() error { return s.db.Close() }
-
 // IsMonotonic tells the library to leave no gaps: after a snapshot it empties the log.
 func (s *logStore) IsMonotonic() bool { return true }
 
@@ -160,7 +157,7 @@ func (s *logStore) LastIndex() (uint64, error) {
 }
 
 func (s *logStore) edge(move func(*bbolt.Cursor) ([]byte, []byte)) (index uint64, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = s.view(func(tx *bbolt.Tx) error {
 		if k, _ := move(tx.Bucket(bucketLog()).Cursor()); k != nil {
 			index = binary.BigEndian.Uint64(k)
 		}
@@ -171,7 +168,7 @@ func (s *logStore) edge(move func(*bbolt.Cursor) ([]byte, []byte)) (index uint64
 
 // GetLog reads one entry.
 func (s *logStore) GetLog(index uint64, entry *hraft.Log) error {
-	return s.db.View(func(tx *bbolt.Tx) error {
+	return s.view(func(tx *bbolt.Tx) error {
 		k := logKey(index)
 		v := tx.Bucket(bucketLog()).Get(k[:])
 		if v == nil {
@@ -186,7 +183,11 @@ func (s *logStore) StoreLog(entry *hraft.Log) error { return s.StoreLogs([]*hraf
 
 // StoreLogs appends entries in one transaction, with one flush of the disk.
 func (s *logStore) StoreLogs(entries []*hraft.Log) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	newest := entries[len(entries)-1].Index
+	return s.update(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(bucketLog())
 		bucket.FillPercent = logFill
 		for _, entry := range entries {
@@ -195,11 +196,8 @@ func (s *logStore) StoreLogs(entries []*hraft.Log) error {
 				return err
 			}
 		}
-		if len(entries) == 0 {
-			return nil
-		}
-		return bucket.SetSequence(entries[len(entries)-1].Index)
-	})
+		return bucket.SetSequence(newest)
+	}, func(last *uint64) { *last = newest })
 }
 
 // DeleteRange removes entries, both ends included. Old ones go in batches, oldest first; the newest go at once, so that a
@@ -215,7 +213,8 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 	}
 	for ; first <= last; first += batch {
 		until := min(last, first+batch-1)
-		err := s.db.Update(func(tx *bbolt.Tx) error {
+		left := newest
+		err := s.update(func(tx *bbolt.Tx) error {
 			bucket := tx.Bucket(bucketLog())
 			for index := first; index <= until; index++ {
 				k := logKey(index)
@@ -227,12 +226,12 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 				return nil
 			}
 			// A cursor would not end: bbolt's Last goes round in circles when a transaction has emptied several pages.
-			left := first - 1
+			left = first - 1
 			if k := logKey(left); bucket.Get(k[:]) == nil {
 				left = 0
 			}
 			return bucket.SetSequence(left)
-		})
+		}, func(last *uint64) { *last = left })
 		if err != nil {
 			return err
 		}
@@ -242,18 +241,23 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 
 // Set keeps a value of the library's.
 func (s *logStore) Set(key, value []byte) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		votes := tx.Bucket(bucketVotes())
-		if err := votes.Put(key, value); err != nil {
-			return err
-		}
-		return votes.SetSequence(sumVotes(votes))
+	if have, err := s.Get(key); err == nil && bytes.Equal(have, value) {
+		return nil // the library says at each start what it has just read
+	}
+	return s.insist(func() error {
+		return s.update(func(tx *bbolt.Tx) error {
+			votes := tx.Bucket(bucketVotes())
+			if err := votes.Put(key, value); err != nil {
+				return err
+			}
+			return votes.SetSequence(sumVotes(votes))
+		}, func(*uint64) {})
 	})
 }
 
 // Get returns a value of the library's.
 func (s *logStore) Get(key []byte) (value []byte, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = s.view(func(tx *bbolt.Tx) error {
 		v := tx.Bucket(bucketVotes()).Get(key)
 		if v == nil {
 			return errAbsent

@@ -123,6 +123,7 @@ func Open(cfg Config) (n *Node, err error) {
 	if n.log, err = openLog(cfg.Dir); err != nil {
 		return n, err
 	}
+	n.log.logger = n.logger
 	if err := n.log.join(n.checkpoint.header()); err != nil {
 		return n, err
 	}
@@ -180,6 +181,7 @@ func (n *Node) start() error {
 			_ = n.raft.Snapshot().Error() // there may be nothing new
 		}
 	}
+	n.log.serving.Store(true)
 	var err error
 	if n.raft, err = hraft.NewRaft(conf, n.fsm, n.log, n.log, n.checkpoint, n.transport); err != nil {
 		return fmt.Errorf("start the consensus: %w", err)
@@ -207,6 +209,9 @@ func (n *Node) bootstrap(conf *hraft.Config) error {
 func (n *Node) Close() (err error) {
 	n.closing.Do(func() {
 		n.closed.Store(true)
+		if n.log != nil {
+			n.log.leave()
+		}
 		if n.raft != nil {
 			n.raft.DeregisterObserver(n.observer)
 			stopped := n.raft.Shutdown()

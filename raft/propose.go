@@ -28,6 +28,9 @@ func (n *Node) Propose(ctx context.Context, txn store.Txn) (uint64, error) {
 	if !n.Ready() { // what the caller has decided may rest on a store that is behind
 		return 0, n.notLeader()
 	}
+	if err := n.log.room(len(record)); err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
@@ -54,6 +57,8 @@ func (n *Node) proposeError(err error) error {
 	switch {
 	case errors.Is(err, hraft.ErrNotLeader), errors.Is(err, hraft.ErrLeadershipTransferInProgress):
 		return n.notLeader()
+	case errors.Is(err, store.ErrFull): // so that nothing was stored, and nothing sent to others
+		return err
 	case errors.Is(err, hraft.ErrEnqueueTimeout):
 		return fmt.Errorf("too many writes wait: %w", context.DeadlineExceeded)
 	default: // leadership lost, shutdown, end of the context: it may be in the log or not

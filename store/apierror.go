@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -27,6 +29,11 @@ func proposeError(t *target, verb string, err error) error {
 	switch {
 	case errors.Is(err, ErrNotLeader):
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("the control plane has no leader here now, try again: %v", err))
+	case errors.Is(err, ErrFull):
+		return &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusInsufficientStorage, Reason: "InsufficientStorage",
+			Message: fmt.Sprintf("%s %s: %v", verb, t.key, err),
+		}}
 	case errors.Is(err, ErrUncertain):
 		return apierrors.NewServerTimeout(t.resource(), verb, 1)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -11,6 +11,8 @@ var (
 	ErrNotLeader = errors.New("not the leader")
 	// ErrUncertain says that a transaction was proposed but its fate is not known: it may commit later, or never.
 	ErrUncertain = errors.New("the outcome of the write is not known")
+	// ErrFull says that the disk has no room for a transaction; nothing was proposed. It goes on when there is room again.
+	ErrFull = errors.New("the disk of the control plane is full")
 	// ErrClosed says that a watcher was closed by its owner.
 	ErrClosed = errors.New("store: the watcher is closed")
 )

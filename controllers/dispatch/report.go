@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -77,8 +78,10 @@ func (d *Dispatcher) write(ctx context.Context, name string, item transport.Item
 
 // passes reports whether an error is the store's and may pass, not the item's.
 func passes(err error) bool {
-	return apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) ||
-		apierrors.IsConflict(err) || apierrors.IsInternalError(err) || apierrors.IsTooManyRequests(err)
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) && status.Status().Code >= http.StatusInternalServerError {
+		return true // no leader, no quorum, no room on the disk
+	}
+	return apierrors.IsConflict(err) || apierrors.IsTooManyRequests(err)
 }
 
 // errNothing stops a Modify that has nothing to write.
