@@ -130,13 +130,17 @@ func (s *server) ready(ctx context.Context, dataDir string) (map[string]object, 
 	return nil, fmt.Errorf("not ready in %v: %w\n%s", readyLimit, last, s.log)
 }
 
-func (s *server) look(ctx context.Context, dataDir string) (map[string]object, error) {
+// connect reads the kubeconfig, once it is there.
+func (s *server) connect(dataDir string) (err error) {
 	if s.kube == nil {
-		client, err := kube.Load(filepath.Join(dataDir, "admin.kubeconfig"))
-		if err != nil {
-			return nil, err
-		}
-		s.kube = client
+		s.kube, err = kube.Load(filepath.Join(dataDir, "admin.kubeconfig"))
+	}
+	return err
+}
+
+func (s *server) look(ctx context.Context, dataDir string) (map[string]object, error) {
+	if err := s.connect(dataDir); err != nil {
+		return nil, err
 	}
 	if err := makeNamespace(ctx, s.kube); err != nil {
 		return nil, err
