@@ -29,6 +29,9 @@ type ClientConfig struct {
 	Now func() time.Time
 	// Admit is asked before each write, in order.
 	Admit []Admitter
+	// Confirm brings the durable store up to date with every write that was acknowledged before the call. With it, no write of
+	// a durable object is refused, or answered without a proposal, by an old state. Nil: the caller looks again anyway.
+	Confirm func(ctx context.Context) error
 }
 
 // Client writes objects as the Kubernetes API does: defaults, admission, validation, optimistic concurrency, graceful
@@ -39,11 +42,12 @@ type Client struct {
 	volatile func() (*Store, Proposer, error)
 	now      func() time.Time
 	admit    []Admitter
+	confirm  func(ctx context.Context) error
 }
 
 // NewClient returns a client.
 func NewClient(cfg ClientConfig) *Client {
-	c := &Client{durable: cfg.Durable, propose: cfg.Propose, volatile: cfg.Volatile, now: cfg.Now, admit: cfg.Admit}
+	c := &Client{durable: cfg.Durable, propose: cfg.Propose, volatile: cfg.Volatile, now: cfg.Now, admit: cfg.Admit, confirm: cfg.Confirm}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -75,6 +79,13 @@ type target struct {
 	key      Key
 	store    *Store
 	proposer Proposer
+	// proposed says that the log was asked: its answer needs no confirmation.
+	proposed bool
+}
+
+func (t *target) propose(ctx context.Context, op Op) (uint64, error) {
+	t.proposed = true
+	return t.proposer.Propose(ctx, Txn{Ops: []Op{op}})
 }
 
 func (t *target) resource() schema.GroupResource { return t.kind.GVR().GroupResource() }
@@ -100,6 +111,19 @@ func (c *Client) targetOf(obj api.Object) (*target, error) {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("objects of type %T are not served", obj))
 	}
 	return c.target(key)
+}
+
+// confirmed makes an attempt at a write. When it is decided without the log, by this server's memory alone, the memory is brought
+// up to date and the attempt made again: a leader that is none any more, or has just become one, would refuse by an old state.
+func (c *Client) confirmed(ctx context.Context, t *target, attempt func() (api.Object, error)) (api.Object, error) {
+	obj, err := attempt()
+	if t.proposed || c.confirm == nil || t.store != c.durable {
+		return obj, err
+	}
+	if err := c.confirm(ctx); err != nil {
+		return nil, proposeError(t, "write", err)
+	}
+	return attempt()
 }
 
 // current reads the stored object as a copy of our own.

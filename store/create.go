@@ -25,7 +25,7 @@ func (c *Client) Create(ctx context.Context, obj api.Object, opts ...Option) (ap
 	}
 	generated := obj.GetName() == "" && obj.GetGenerateName() != ""
 	for attempt := 1; ; attempt++ {
-		created, err := c.create(ctx, obj.DeepCopyObject().(api.Object), o)
+		created, err := c.create(ctx, obj, o)
 		if generated && attempt < maxAttempts && apierrors.IsAlreadyExists(err) {
 			continue
 		}
@@ -33,15 +33,23 @@ func (c *Client) Create(ctx context.Context, obj api.Object, opts ...Option) (ap
 	}
 }
 
-// create owns obj and completes it.
+// create makes an attempt with one name.
 func (c *Client) create(ctx context.Context, obj api.Object, o options) (api.Object, error) {
 	if obj.GetName() == "" && obj.GetGenerateName() != "" {
+		obj = obj.DeepCopyObject().(api.Object)
 		obj.SetName(generateName(obj.GetGenerateName()))
 	}
 	t, err := c.targetOf(obj)
 	if err != nil {
 		return nil, err
 	}
+	return c.confirmed(ctx, t, func() (api.Object, error) {
+		return c.createAt(ctx, t, obj.DeepCopyObject().(api.Object), o)
+	})
+}
+
+// createAt owns obj and completes it.
+func (c *Client) createAt(ctx context.Context, t *target, obj api.Object, o options) (api.Object, error) {
 	if err := c.prepareCreate(ctx, t, obj, o); err != nil {
 		return nil, err
 	}
@@ -52,7 +60,7 @@ func (c *Client) create(ctx context.Context, obj api.Object, o options) (api.Obj
 	if err != nil || o.dryRun {
 		return obj, err
 	}
-	revision, err := t.proposer.Propose(ctx, Txn{Ops: []Op{{Key: t.key, Value: value, Expect: Absent}}})
+	revision, err := t.propose(ctx, Op{Key: t.key, Value: value, Expect: Absent})
 	switch {
 	case isConflict(err):
 		return nil, apierrors.NewAlreadyExists(t.resource(), t.key.Name)

@@ -28,7 +28,7 @@ func (c *Client) Delete(ctx context.Context, key Key, opts *metav1.DeleteOptions
 		return nil, err
 	}
 	for range maxAttempts {
-		obj, err := c.delete(ctx, t, opts)
+		obj, err := c.confirmed(ctx, t, func() (api.Object, error) { return c.delete(ctx, t, opts) })
 		if !isConflict(err) {
 			return obj, err
 		}
@@ -62,7 +62,7 @@ func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptio
 			return nil, err
 		}
 	}
-	revision, err := t.proposer.Propose(ctx, Txn{Ops: []Op{op}})
+	revision, err := t.propose(ctx, op)
 	if err != nil {
 		return nil, updateError(t, err)
 	}

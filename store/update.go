@@ -48,7 +48,9 @@ func (c *Client) UpdateSub(ctx context.Context, sub string, obj api.Object, opts
 		})
 	}
 	for attempt := 1; ; attempt++ {
-		newer, err := c.update(ctx, t, sub, obj.DeepCopyObject().(api.Object), makeOptions(opts))
+		newer, err := c.confirmed(ctx, t, func() (api.Object, error) {
+			return c.update(ctx, t, sub, obj.DeepCopyObject().(api.Object), makeOptions(opts))
+		})
 		if !isConflict(err) {
 			return newer, err
 		}
@@ -66,14 +68,16 @@ func (c *Client) Modify(ctx context.Context, key Key, sub string, change func(ap
 		return nil, err
 	}
 	for range maxAttempts {
-		_, obj, err := t.current()
-		if err != nil {
-			return nil, err
-		}
-		if err := change(obj); err != nil {
-			return nil, err
-		}
-		newer, err := c.update(ctx, t, sub, obj, makeOptions(opts))
+		newer, err := c.confirmed(ctx, t, func() (api.Object, error) {
+			_, obj, err := t.current()
+			if err != nil {
+				return nil, err
+			}
+			if err := change(obj); err != nil {
+				return nil, err
+			}
+			return c.update(ctx, t, sub, obj, makeOptions(opts))
+		})
 		if !isConflict(err) {
 			return newer, err
 		}
@@ -113,7 +117,7 @@ func (c *Client) update(ctx context.Context, t *target, sub string, newer api.Ob
 	if o.dryRun {
 		return newer, nil
 	}
-	revision, err := t.proposer.Propose(ctx, Txn{Ops: []Op{op}})
+	revision, err := t.propose(ctx, op)
 	if err != nil {
 		return nil, updateError(t, err)
 	}
