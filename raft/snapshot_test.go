@@ -169,9 +169,9 @@ func mustAll(s *store.Store) []store.Item {
 	return items
 }
 
-func waitForCheckpointAt(t *testing.T, m *member, revision uint64) {
+func waitForCheckpointAt(t testing.TB, m *member, revision uint64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for m.checkpoint.header().Revision < revision {
 		if sleep(ctx, 5*time.Millisecond); ctx.Err() != nil {

@@ -1,0 +1,270 @@
+package raft
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	hraft "github.com/hashicorp/raft"
+
+	"github.com/shoal-edge/shoal/store"
+)
+
+// -golden writes the snapshot of the present format. A format that was released never changes again: a new one gets a new file.
+var writeGolden = flag.Bool("golden", false, "write the golden snapshot of the present format")
+
+// golden is what every golden snapshot has.
+func golden() (header, []store.Item) {
+	items := []store.Item{
+		{Key: key("empty"), Revision: 3, Value: []byte{}},
+		{Key: key("large"), Revision: 7, Value: bytes.Repeat([]byte("0123456789abcdef"), 1024)},
+		{Key: store.Key{Resource: "deployments.apps", Namespace: "default", Name: "web"}, Revision: 41, Value: []byte("a deployment")},
+		{Key: store.Key{Resource: "nodes", Name: "board-1"}, Revision: 40, Value: []byte{0, 1, 2, 0xff}},
+	}
+	return header{
+		Index: 40, Term: 3, Revision: 41, Count: uint64(len(items)), ConfigurationIndex: 1, Shift: shift{1, 2}, Saved: 1_700_000_000,
+		Cluster: ClusterID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+		Configuration: hraft.Configuration{Servers: []hraft.Server{
+			{ID: "s0", Address: "192.0.2.1:6443"}, {Suffrage: hraft.Nonvoter, ID: "s1", Address: "192.0.2.2:6443"},
+		}},
+	}, items
+}
+
+// streamOf makes a snapshot of a header and items.
+func streamOf(t testing.TB, head header, items []store.Item) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	if err := createCheckpoint(filepath.Join(dir, checkpointFile), head, items); err != nil {
+		t.Fatal(err)
+	}
+	c, err := openCheckpoint(dir, store.New(store.Config{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.stream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(s)
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestGoldenSnapshots(t *testing.T) {
+	head, items := golden()
+	current := filepath.Join("testdata", fmt.Sprintf("format-%d.snapshot", SnapshotFormat))
+	if *writeGolden {
+		if err := os.WriteFile(current, streamOf(t, head, items), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if data, err := os.ReadFile(current); err != nil || !bytes.Equal(data, streamOf(t, head, items)) {
+		t.Errorf("this code writes another format than %s (%v): it needs a new version", current, err)
+	}
+	files, err := filepath.Glob("testdata/*.snapshot")
+	if err != nil || len(files) < SnapshotFormat {
+		t.Fatalf("%d golden snapshots, %v", len(files), err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := InspectSnapshot(bytes.NewReader(data))
+		if err != nil || info.Cluster != head.Cluster || info.Revision != 41 || info.Term != 5 || info.Saved.Unix() != 1_700_000_000 {
+			t.Errorf("%s: %+v, %v", file, info, err)
+		}
+		want := []SnapshotResource{{"configmaps", 2, 16384}, {"deployments.apps", 1, 12}, {"nodes", 1, 4}}
+		if diff := cmp.Diff(want, info.Resources); diff != "" || info.Objects != 4 || info.Bytes != 16400 {
+			t.Errorf("%s (-want +have):\n%s", file, diff)
+		}
+		dir := filepath.Join(t.TempDir(), "raft")
+		if _, _, err := RestoreFolder(dir, bytes.NewReader(data), Server{ID: "s0", Address: "x:1"}); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		s := store.New(store.Config{})
+		if _, err := openCheckpoint(dir, s); err != nil {
+			t.Fatal(err)
+		}
+		expected := map[string]string{}
+		for _, item := range items {
+			expected[item.Key.String()] = string(item.Value)
+		}
+		if diff := cmp.Diff(expected, values(s)); diff != "" {
+			t.Errorf("%s restored (-want +have):\n%s", file, diff)
+		}
+	}
+}
+
+// TestUnknownVersionsAreErrors meets what a later shoal may write: never a silent skip.
+func TestUnknownVersionsAreErrors(t *testing.T) {
+	head, items := golden()
+	sound := streamOf(t, head, items)
+	later := bytes.Clone(sound)
+	later[len(streamMagic)-1]++
+	if _, err := InspectSnapshot(bytes.NewReader(later)); err == nil || !strings.Contains(err.Error(), "not a snapshot") {
+		t.Errorf("a later stream: %v", err)
+	}
+	encoded := encodeHeader(head)
+	encoded[0]++
+	body := encoded[:len(encoded)-crcSize]
+	binary.BigEndian.PutUint32(encoded[len(body):], checksum(body))
+	if _, err := decodeHeader(encoded); err == nil || !strings.Contains(err.Error(), "unknown version 2") {
+		t.Errorf("a later header: %v", err)
+	}
+	if _, err := decodePart(appendPartHead(nil, 77, [16]byte{}, 0)); !errors.Is(err, errRecord) || !strings.Contains(err.Error(), "kind 77") {
+		t.Errorf("a later part: %v", err)
+	}
+	k := logKey(1)
+	entry := encodeEntry(k[:], &hraft.Log{Index: 1})
+	entry[0]++
+	binary.BigEndian.PutUint32(entry[len(entry)-crcSize:], checksum(k[:], entry[:len(entry)-crcSize]))
+	if err := decodeEntry(k[:], entry, &hraft.Log{}); err == nil || !strings.Contains(err.Error(), "unknown version") {
+		t.Errorf("a later entry: %v", err)
+	}
+}
+
+func FuzzReadSnapshot(f *testing.F) {
+	head, items := golden()
+	f.Add(streamOf(f, head, items))
+	f.Add([]byte(streamMagic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		head, info, err := checkSnapshot(bytes.NewReader(b))
+		if err == nil && uint64(info.Objects) != head.Count {
+			t.Fatalf("%+v of %+v", info, head)
+		}
+	})
+}
+
+func FuzzDecodeHeader(f *testing.F) {
+	head, _ := golden()
+	f.Add(encodeHeader(head)[:60])
+	f.Fuzz(func(t *testing.T, body []byte) {
+		h, err := decodeHeader(binary.BigEndian.AppendUint32(body, checksum(body)))
+		if err != nil {
+			return
+		}
+		if again, err := decodeHeader(encodeHeader(h)); err != nil || again.info().Revision != h.info().Revision || again.Cluster != h.Cluster {
+			t.Fatalf("%+v became %+v, %v", h, again, err)
+		}
+	})
+}
+
+func FuzzDecodePart(f *testing.F) {
+	_, items := golden()
+	f.Add(encodePart(&part{kind: partItems, number: 3, items: items}))
+	f.Add(encodePart(&part{kind: partEnd, number: 300, total: 1 << 40}))
+	f.Add(encodePart(&part{kind: partAbort}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := decodePart(b)
+		if err != nil {
+			return
+		}
+		again, err := decodePart(encodePart(p))
+		if diff := cmp.Diff(p, again, cmp.AllowUnexported(part{})); err != nil || diff != "" {
+			t.Fatalf("%v\n%s", err, diff)
+		}
+	})
+}
+
+func FuzzDecodeEntry(f *testing.F) {
+	k := logKey(7)
+	f.Add(encodeEntry(k[:], &hraft.Log{Index: 7, Term: 3, Data: []byte("data"), Extensions: []byte("x")}))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var entry, again hraft.Log
+		value := binary.BigEndian.AppendUint32(body, checksum(k[:], body))
+		if decodeEntry(k[:], value, &entry) != nil {
+			return
+		}
+		err := decodeEntry(k[:], encodeEntry(k[:], &entry), &again)
+		if diff := cmp.Diff(entry, again); err != nil || diff != "" {
+			t.Fatalf("%v\n%s", err, diff)
+		}
+	})
+}
+
+func FuzzReadIdentity(f *testing.F) {
+	text, err := json.Marshal(identityContent{Cluster: ClusterID{1}, Previous: []ClusterID{{2}}, SupersededBy: ClusterID{3}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, identityFile), fmt.Appendf(nil, "%s\n%08x\n", text, checksum(text)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if content, err := readIdentity(dir); err == nil && content.Cluster.IsZero() {
+			t.Fatal("it names no cluster")
+		}
+	})
+}
+
+// BenchmarkRestore restores 100 MB: 25,000 objects of 4 KB. It reports how long that takes until every server has it in memory, and
+// until it is in the checkpoints as well.
+func BenchmarkRestore(b *testing.B) {
+	const count, size = 25_000, 4 << 10
+	value := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	items := make([]store.Item, count)
+	for i := range items {
+		items[i] = store.Item{Key: key(fmt.Sprintf("object-%06d", i)), Revision: uint64(i + 1), Value: value}
+	}
+	head, _ := golden()
+	head.Count = count
+	snapshot := streamOf(b, head, items)
+	for _, servers := range []int{1, 3} {
+		b.Run(fmt.Sprintf("servers=%d", servers), func(b *testing.B) {
+			c := newCluster(b, servers, func(cfg *Config) { cfg.ElectionTimeout = defaultElectionTimeout })
+			c.same(c.write("a", "v"))
+			var memory, disk time.Duration
+			b.ResetTimer()
+			for range b.N {
+				start := time.Now()
+				revision := c.restore(snapshot)
+				for _, m := range c.members {
+					if err := m.store.Wait(c.soon(), revision); err != nil {
+						b.Fatal(err)
+					}
+				}
+				memory += time.Since(start)
+				for _, m := range c.members {
+					waitForCheckpointAt(b, m, revision)
+				}
+				disk += time.Since(start)
+			}
+			b.ReportMetric(memory.Seconds()/float64(b.N), "s/restore")
+			b.ReportMetric(disk.Seconds()/float64(b.N), "s/on-disk")
+			b.ReportMetric(0, "ns/op")
+			report100MB(b, c, snapshot)
+		})
+	}
+}
+
+// report100MB measures the other things that take a whole snapshot.
+func report100MB(b *testing.B, c *testCluster, snapshot []byte) {
+	start := time.Now()
+	c.save(c.leader())
+	b.ReportMetric(time.Since(start).Seconds(), "s/save")
+	start = time.Now()
+	if _, err := InspectSnapshot(bytes.NewReader(snapshot)); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(time.Since(start).Seconds(), "s/inspect")
+	start = time.Now()
+	if _, _, err := RestoreFolder(filepath.Join(b.TempDir(), "raft"), bytes.NewReader(snapshot), Server{ID: "s0", Address: "x:1"}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(time.Since(start).Seconds(), "s/offline")
+}
