@@ -129,9 +129,14 @@ func (s *Server) openStore() error {
 			return err
 		}
 	}
-	s.client = store.NewClient(store.ClientConfig{
+	s.client = store.NewClient(s.clientConfig())
+	return nil
+}
+
+func (s *Server) clientConfig() store.ClientConfig {
+	return store.ClientConfig{
 		Durable: s.durable,
-		Propose: node,
+		Propose: s.node,
 		Volatile: func() (*store.Store, store.Proposer, error) {
 			v := s.volatile.Load()
 			if v == nil {
@@ -143,8 +148,7 @@ func (s *Server) openStore() error {
 			apiserver.NamespaceLifecycle(),
 			controllers.DefaultTolerations(s.o.Config.Server.ReplaceAfter),
 		},
-	})
-	return nil
+	}
 }
 
 // raftLayer carries the log between servers over the one port.
@@ -235,9 +239,9 @@ func (s *Server) serveAPI(ctx context.Context) error {
 	slow.ResponseHeaderTimeout = 0
 	defer slow.CloseIdleConnections()
 	answers := apiserver.New(apiserver.Config{
-		Client:      s.client,
+		Client:      s.strictClient(),
 		Durable:     s.durable,
-		Consensus:   s.node,
+		Consensus:   consensus{s.node},
 		Forward:     forward,
 		ForwardSlow: slow,
 		Snapshots:   snapshots{s.node},
