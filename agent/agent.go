@@ -5,7 +5,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"runtime"
@@ -118,8 +117,8 @@ func New(c Config) (*Agent, error) {
 	a.volumes = &volume.Manager{Root: filepath.Join(c.DataDir, "pods"), Source: a}
 	a.devices = newDevices(c.Devices, db)
 	boots, err := db.boot()
-	if err != nil {
-		return nil, fmt.Errorf("count boots: %w", err)
+	if err != nil { // pods start from a full disk too
+		c.Logger.Warn("this boot is not counted", "err", err)
 	}
 	c.Logger.Debug("database opened", "dir", c.DataDir, "boots", boots)
 	return a, nil

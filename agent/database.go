@@ -4,14 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
-	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/shoal-edge/shoal/transport"
 )
@@ -23,78 +19,11 @@ var (
 	bucketMeta    = []byte("meta")    // epoch, seq, boots, boot
 )
 
+func buckets() [][]byte { return [][]byte{bucketDesired, bucketStatus, bucketDevices, bucketMeta} }
+
 // database is what this device must know after a reboot with no network. It is written only when something changed.
 type database struct {
 	db *bbolt.DB
-}
-
-// openDatabase opens the file, or sets a damaged one aside and starts empty: the control plane sends everything again, and
-// until it does, running containers are left alone.
-func openDatabase(dir string, now time.Time, logger *slog.Logger) (*database, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
-	}
-	file := filepath.Join(dir, "agent.db")
-	db, err := tryOpen(file)
-	switch {
-	case err == nil:
-		return db, nil
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("data folder %s is in use by another process", dir)
-	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("data folder: %w", err)
-	}
-	aside := file + ".damaged-" + now.UTC().Format("20060102T150405Z")
-	if renameErr := os.Rename(file, aside); renameErr != nil {
-		return nil, errors.Join(fmt.Errorf("%s is damaged: %w", file, err), renameErr)
-	}
-	logger.Error("the database is damaged and was set aside; starting empty, running containers are left alone until the control plane sends what this device should run",
-		"file", file, "aside", aside, "err", err)
-	return tryOpen(file)
-}
-
-// tryOpen opens the file and reads all of it, so that damage shows now and not in the middle of the work.
-func tryOpen(file string) (d *database, err error) {
-	var db *bbolt.DB
-	defer func() {
-		if r := recover(); r != nil { // bbolt panics on pages that make no sense
-			err = fmt.Errorf("%v", r)
-		}
-		if err != nil && db != nil {
-			err = errors.Join(err, db.Close())
-		}
-	}()
-	db, err = bbolt.Open(file, 0o600, &bbolt.Options{Timeout: 2 * time.Second, NoFreelistSync: true})
-	if err != nil {
-		return nil, err
-	}
-	err = db.View(func(tx *bbolt.Tx) error {
-		for err := range tx.Check() {
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	d = &database{db: db}
-	complete := false
-	err = db.View(func(tx *bbolt.Tx) error {
-		complete = tx.Bucket(bucketMeta) != nil && tx.Bucket(bucketDevices) != nil
-		return nil
-	})
-	if err != nil || complete {
-		return d, err
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketDesired, bucketStatus, bucketDevices, bucketMeta} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return d, err
 }
 
 func (d *database) close() error { return d.db.Close() }
@@ -109,7 +38,7 @@ func (d *database) position() (epoch, seq uint64) {
 }
 
 func number(tx *bbolt.Tx, key string) uint64 {
-	v := tx.Bucket(bucketMeta).Get([]byte(key))
+	v := unseal(tx.Bucket(bucketMeta).Get([]byte(key)))
 	if len(v) != 8 {
 		return 0
 	}
@@ -120,7 +49,8 @@ func setNumber(tx *bbolt.Tx, key string, n uint64) error {
 	if number(tx, key) == n {
 		return nil
 	}
-	return tx.Bucket(bucketMeta).Put([]byte(key), binary.BigEndian.AppendUint64(nil, n))
+	_, err := change(tx.Bucket(bucketMeta), []byte(key), binary.BigEndian.AppendUint64(nil, n))
+	return err
 }
 
 // apply stores changes of the desired state and returns the keys that really changed.
@@ -130,22 +60,21 @@ func (d *database) apply(epoch, seq uint64, full bool, items []transport.Item) (
 		b := tx.Bucket(bucketDesired)
 		listed := map[string]bool{}
 		for _, item := range items {
-			key := []byte(item.Key)
-			old := b.Get(key)
+			value := item.Value
 			switch {
-			case item.Deleted && old != nil:
-				err = b.Delete(key)
-			case !item.Deleted && (old == nil || string(old) != string(item.Value)):
-				err = b.Put(key, item.Value)
-			default:
-				listed[item.Key] = !item.Deleted
-				continue
+			case item.Deleted:
+				value = nil
+			case value == nil:
+				value = []byte{}
 			}
+			listed[item.Key] = !item.Deleted
+			different, err := change(b, []byte(item.Key), value)
 			if err != nil {
 				return err
 			}
-			listed[item.Key] = !item.Deleted
-			changed = append(changed, item.Key)
+			if different {
+				changed = append(changed, item.Key)
+			}
 		}
 		if full {
 			var gone []string
@@ -156,7 +85,7 @@ func (d *database) apply(epoch, seq uint64, full bool, items []transport.Item) (
 				return nil
 			})
 			for _, key := range gone {
-				if err := b.Delete([]byte(key)); err != nil {
+				if _, err := change(b, []byte(key), nil); err != nil {
 					return err
 				}
 			}
@@ -176,7 +105,7 @@ func (d *database) desired(key string) []byte { return d.get(bucketDesired, key)
 func (d *database) get(bucket []byte, key string) []byte {
 	var value []byte
 	_ = d.db.View(func(tx *bbolt.Tx) error {
-		if v := tx.Bucket(bucket).Get([]byte(key)); v != nil {
+		if v := unseal(tx.Bucket(bucket).Get([]byte(key))); v != nil {
 			value = append([]byte{}, v...)
 		}
 		return nil
@@ -189,7 +118,7 @@ func (d *database) each(bucket []byte, prefix string, f func(key string, value [
 	_ = d.db.View(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucket).Cursor()
 		for k, v := c.Seek([]byte(prefix)); k != nil && strings.HasPrefix(string(k), prefix); k, v = c.Next() {
-			f(string(k), v)
+			f(string(k), unseal(v))
 		}
 		return nil
 	})
@@ -200,14 +129,7 @@ func (d *database) put(bucket []byte, values map[string][]byte) error {
 	return d.db.Update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucket)
 		for k, v := range values {
-			old := b.Get([]byte(k))
-			var err error
-			if v == nil && old != nil {
-				err = b.Delete([]byte(k))
-			} else if v != nil && string(old) != string(v) {
-				err = b.Put([]byte(k), v)
-			}
-			if err != nil {
+			if _, err := change(b, []byte(k), v); err != nil {
 				return err
 			}
 		}
@@ -225,7 +147,8 @@ func (d *database) boot() (uint64, error) {
 		return d.boots(), nil
 	}
 	err = d.db.Update(func(tx *bbolt.Tx) error {
-		return errors.Join(setNumber(tx, "boots", number(tx, "boots")+1), tx.Bucket(bucketMeta).Put([]byte("boot"), id))
+		_, err := change(tx.Bucket(bucketMeta), []byte("boot"), id)
+		return errors.Join(setNumber(tx, "boots", number(tx, "boots")+1), err)
 	})
 	return d.boots(), err
 }
