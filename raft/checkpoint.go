@@ -13,6 +13,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
 
+	"github.com/shoal-edge/shoal/raft/failpoint"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -170,6 +171,7 @@ func (c *checkpoint) write(head header, changes *store.Changes) error {
 	if older.Index == 0 || changes.Whole {
 		path = c.temp()
 	}
+	failpoint.Hit("checkpoint.write.before")
 	var err error
 	if changes.Whole {
 		head.Count = uint64(len(changes.Put))
@@ -184,6 +186,7 @@ func (c *checkpoint) write(head header, changes *store.Changes) error {
 			return writeHeader(tx, head)
 		})
 	}
+	failpoint.Hit("checkpoint.write.after")
 	if err == nil && path != c.path {
 		err = replaceFile(path, c.path)
 	}

@@ -15,6 +15,8 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-edge/shoal/raft/failpoint"
 )
 
 const (
@@ -149,7 +151,9 @@ func replaceFile(temp, path string) error {
 	}
 	err = errors.Join(f.Sync(), f.Close())
 	if err == nil {
+		failpoint.Hit("file.rename.before")
 		err = os.Rename(temp, path)
+		failpoint.Hit("file.rename.after")
 	}
 	if err != nil {
 		return fmt.Errorf("replace %s: %w", path, err)

@@ -7,6 +7,7 @@ import (
 
 	hraft "github.com/hashicorp/raft"
 
+	"github.com/shoal-edge/shoal/raft/failpoint"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -51,7 +52,9 @@ func (f *fsm) Apply(entry *hraft.Log) any {
 		return f.fail(entry, err)
 	}
 	revision := f.shift.revision(entry.Index)
+	failpoint.Hit("fsm.apply.before")
 	err = f.store.Apply(revision, txn)
+	failpoint.Hit("fsm.apply.after")
 	f.applied(entry)
 	entries, bytes := f.entries.Add(1), f.bytes.Add(int64(len(entry.Data)))
 	if entries >= f.maxEntries || bytes >= f.maxBytes {
@@ -106,9 +109,11 @@ func (f *fsm) Snapshot() (hraft.FSMSnapshot, error) {
 // Restore makes the store what the checkpoint has, which just came from the leader. The stream is that very file's, so
 // it need not be read.
 func (f *fsm) Restore(io.ReadCloser) error {
+	failpoint.Hit("restore.before")
 	if err := f.checkpoint.load(); err != nil {
 		return err
 	}
+	failpoint.Hit("restore.after")
 	f.resume(f.checkpoint.header())
 	return nil
 }

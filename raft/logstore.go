@@ -10,6 +10,8 @@ import (
 
 	hraft "github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+
+	"github.com/shoal-edge/shoal/raft/failpoint"
 )
 
 // logStore keeps the log and the votes in one bbolt file. Entries follow one another without gaps.
@@ -187,7 +189,8 @@ func (s *logStore) StoreLogs(entries []*hraft.Log) error {
 		return nil
 	}
 	newest := entries[len(entries)-1].Index
-	return s.update(func(tx *bbolt.Tx) error {
+	failpoint.Hit("log.store.before")
+	err := s.update(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(bucketLog())
 		bucket.FillPercent = logFill
 		for _, entry := range entries {
@@ -198,6 +201,8 @@ func (s *logStore) StoreLogs(entries []*hraft.Log) error {
 		}
 		return bucket.SetSequence(newest)
 	}, func(last *uint64) { *last = newest })
+	failpoint.Hit("log.store.after")
+	return err
 }
 
 // DeleteRange removes entries, both ends included. Old ones go in batches, oldest first; the newest go at once, so that a
@@ -214,6 +219,7 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 	for ; first <= last; first += batch {
 		until := min(last, first+batch-1)
 		left := newest
+		failpoint.Hit("log.truncate.before")
 		err := s.update(func(tx *bbolt.Tx) error {
 			bucket := tx.Bucket(bucketLog())
 			for index := first; index <= until; index++ {
@@ -235,6 +241,7 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 		if err != nil {
 			return err
 		}
+		failpoint.Hit("log.truncate.after")
 	}
 	return nil
 }
@@ -244,7 +251,8 @@ func (s *logStore) Set(key, value []byte) error {
 	if have, err := s.Get(key); err == nil && bytes.Equal(have, value) {
 		return nil // the library says at each start what it has just read
 	}
-	return s.insist(func() error {
+	failpoint.Hit("vote.store.before")
+	err := s.insist(func() error {
 		return s.update(func(tx *bbolt.Tx) error {
 			votes := tx.Bucket(bucketVotes())
 			if err := votes.Put(key, value); err != nil {
@@ -253,6 +261,8 @@ func (s *logStore) Set(key, value []byte) error {
 			return votes.SetSequence(sumVotes(votes))
 		}, func(*uint64) {})
 	})
+	failpoint.Hit("vote.store.after")
+	return err
 }
 
 // Get returns a value of the library's.

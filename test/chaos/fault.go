@@ -360,7 +360,7 @@ func points() []string {
 	return []string{
 		"log.store.before", "log.store.after", "log.truncate.before", "log.truncate.after", "vote.store.before", "vote.store.after",
 		"fsm.apply.before", "fsm.apply.after",
-		"checkpoint.write.before", "checkpoint.write.after", "checkpoint.rename.before", "checkpoint.rename.after",
+		"checkpoint.write.before", "checkpoint.write.after", "file.rename.before", "file.rename.after",
 		"restore.before", "restore.after",
 	}
 }
@@ -368,7 +368,7 @@ func points() []string {
 // failpoint lets a server die at a point in its code, and starts it again.
 func (s *scene) failpoint(ctx context.Context) error {
 	name := points()[s.rng.IntN(len(points()))]
-	restore := strings.HasPrefix(name, "restore.") || strings.HasPrefix(name, "checkpoint.rename.")
+	restore := strings.HasPrefix(name, "restore.") || strings.HasPrefix(name, "file.rename.")
 	var t *Server
 	if restore || s.rng.IntN(2) == 0 {
 		t = s.chooseFollower(ctx)
