@@ -51,11 +51,13 @@ func (id *ClusterID) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		return nil
 	}
-	if n, err := hex.Decode(id[:], text); len(text) != 2*len(id) || err != nil || n != len(id) {
-		*id = ClusterID{}
-		return fmt.Errorf("%q is not the identifier of a cluster", text)
+	if len(text) == 2*len(id) {
+		if _, err := hex.Decode(id[:], text); err == nil {
+			return nil
+		}
 	}
-	return nil
+	*id = ClusterID{}
+	return fmt.Errorf("%q is not the identifier of a cluster", text)
 }
 
 // identityFile holds, in the data folder, which cluster the folder belongs to. It is a file of its own so that it outlives a
