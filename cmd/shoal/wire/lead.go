@@ -59,7 +59,7 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 func (s *Server) claimOwnName(ctx context.Context) error {
 	m := s.members()
 	for {
-		err := m.Claim(ctx, s.o.Config.NodeName, pki.KeyHash(s.id.node.Leaf()))
+		err := m.claim(ctx, s.o.Config.NodeName, pki.KeyHash(s.id.node.Leaf()), true)
 		if err == nil {
 			return nil
 		}

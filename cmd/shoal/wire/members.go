@@ -51,10 +51,14 @@ func (m *members) TokenSecret(ctx context.Context, id string) (*corev1.Secret, e
 }
 
 // Claim binds a name to a key, first come, first served. A name becomes free for another key when its node is deleted.
-func (m *members) Claim(ctx context.Context, name, keyHash string) error {
+func (m *members) Claim(ctx context.Context, name, keyHash string) error { return m.claim(ctx, name, keyHash, false) }
+
+// claim takes the name from whoever has it if it is this server's own: the state may be restored from a cluster where another
+// device had it.
+func (m *members) claim(ctx context.Context, name, keyHash string, own bool) error {
 	bind := func(data map[string]string) error {
 		have := data[name]
-		if _, exists := store.Get[corev1.Node](m.client.Reader(), "", name); have != "" && have != keyHash && exists {
+		if _, exists := store.Get[corev1.Node](m.client.Reader(), "", name); !own && have != "" && have != keyHash && exists {
 			return pki.ErrNameTaken
 		}
 		data[name] = keyHash
