@@ -76,8 +76,7 @@ func forgetCached(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+	if err := errors.Join(unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close()); err != nil {
 		return fmt.Errorf("read %s anew: %w", path, err)
 	}
 	return nil

@@ -213,7 +213,9 @@ func (m *Machine) live(ctx context.Context, p plan, cuts, writers *rand.Rand, l 
 	case <-dark:
 	}
 	cancel()
-	<-failed // the writers lose their server
+	if err := <-failed; err == nil && ctx.Err() == nil { // the writers lose their server
+		return errors.New("the writers go on without a server")
+	}
 	return nil
 }
 

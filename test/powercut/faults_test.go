@@ -50,7 +50,7 @@ func (r *rig) boot() {
 	if err := r.start(); err != nil {
 		r.Fatal(err)
 	}
-	have, err := r.Machine.ready(r.Context())
+	have, err := r.ready(r.Context())
 	if err != nil {
 		r.Fatal(err)
 	}

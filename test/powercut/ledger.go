@@ -138,15 +138,6 @@ func (l *ledger) acknowledged(name string, o object) {
 	l.acks++
 }
 
-// refused forgets the latest attempt on a name: the server said for certain that it did not happen.
-func (l *ledger) refused(name string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.maybe[name] = l.maybe[name][:len(l.maybe[name])-1]; len(l.maybe[name]) == 0 {
-		delete(l.maybe, name)
-	}
-}
-
 func (l *ledger) acked() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -22,12 +22,12 @@ func Attach(path string) (*Loop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	defer unix.Close(backing)
+	defer func() { _ = unix.Close(backing) }() // the device has it
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer control.Close()
+	defer func() { _ = control.Close() }()
 	for range 100 {
 		number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
@@ -44,7 +44,7 @@ func Attach(path string) (*Loop, error) {
 		if err == nil {
 			return loop, nil
 		}
-		loop.held.Close()
+		_ = loop.held.Close()
 		if !errors.Is(err, unix.EBUSY) { // somebody else was faster
 			return nil, fmt.Errorf("set up %s on %s: %w", loop.Path, path, err)
 		}
