@@ -43,10 +43,8 @@ type Config struct {
 }
 
 const (
-	defaultElectionTimeout   = 500 * time.Millisecond
-	defaultCheckpointEntries = 2048
-	defaultCheckpointBytes   = 4 << 20
-	defaultTrailingLogs      = 1024
+	defaultElectionTimeout = 500 * time.Millisecond
+	defaultCheckpointBytes = 4 << 20
 
 	// maxBatch is how many entries share one flush of the disk, and one message to a follower.
 	maxBatch = 128

@@ -1,0 +1,8 @@
+//go:build !shoal_failpoints
+
+package raft
+
+const (
+	defaultCheckpointEntries = 2048
+	defaultTrailingLogs      = 1024
+)
