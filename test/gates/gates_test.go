@@ -24,7 +24,7 @@ func TestImports(t *testing.T) {
 		for _, forbidden := range []string{
 			"k8s.io/client-go/kubernetes", "k8s.io/client-go/rest", "k8s.io/client-go/tools", "k8s.io/apiserver/pkg/server",
 			"k8s.io/apiserver/pkg/endpoints", "k8s.io/kubectl", "github.com/google/go-containerregistry",
-			"github.com/google/cel-go", "github.com/containerd/containerd/v2/pkg/oci",
+			"github.com/google/cel-go", "github.com/containerd/containerd/v2/pkg/oci", "github.com/hanwen/go-fuse",
 		} {
 			if pkg := strings.TrimSpace(line); pkg == forbidden || strings.HasPrefix(pkg, forbidden+"/") {
 				t.Errorf("the daemon imports %s", pkg)
