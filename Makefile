@@ -18,6 +18,7 @@ SIZE_LIMIT := 45000000
 FUZZTIME ?= 20s
 BENCHTIME ?= 1s
 BENCH ?= .
+EPISODES ?= 200
 CUTS ?= 100
 SEED ?= 1
 # Everything but the end-to-end tests, which want the machine for themselves.
@@ -91,6 +92,14 @@ test-short: ## unit and in-process tests only: no root, no containerd
 .PHONY: e2e
 e2e: deps build kubectl images ## end-to-end tests with real kubectl and containerd (as root)
 	go test -count=1 -timeout 20m -v ./test/e2e
+
+.PHONY: chaos
+chaos: build ## EPISODES=200 of faults on 3 and 5 servers from SEED=1 on, every promise of the store checked (as root)
+	@tools/deps.sh ip=iproute2 nft=nftables catatonit=catatonit
+	@mkdir -p .build
+	@go build -tags grpcnotrace,shoal_failpoints -o .build/shoal-failpoints ./cmd/shoal
+	@go build -o bin/chaos ./test/chaos/cmd/chaos
+	@bin/chaos -episodes $(EPISODES) -seed $(SEED)
 
 .PHONY: powercut
 powercut: build ## cut the power of a server CUTS=100 times from SEED=1 on and check that nothing is lost (as root)

@@ -325,7 +325,7 @@ func (st *stage) judgeGone(r *Report) (problems []string) {
 	st.record.mu.Unlock()
 	r.Gone = len(gones)
 	for _, g := range gones {
-		recent := g.at - goneGrace
+		recent := g.heard - goneGrace
 		if time.Duration(st.servers[g.server].touched.Load()) < recent && time.Duration(st.bursts.Load()) < recent {
 			problems = append(problems, fmt.Sprintf("watcher %s: 410 for revision %d at server-%d without a reason", g.who, g.after, g.server+1))
 		}

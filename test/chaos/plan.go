@@ -15,6 +15,7 @@ type plan struct {
 	seed       uint64
 	size       int
 	failpoints bool
+	long       bool
 	load       time.Duration
 	steps      []trouble
 }
@@ -52,7 +53,7 @@ func long() settings {
 func newPlan(seed uint64, set settings) *plan {
 	rng := rand.New(rand.NewPCG(seed, 0x5eed))
 	kind := seed / block
-	p := &plan{seed: seed, size: 3, failpoints: kind%2 == 1, load: within(rng, set.load)}
+	p := &plan{seed: seed, size: 3, failpoints: kind%2 == 1, long: set.longest > 0, load: within(rng, set.load)}
 	if kind%4 >= 2 {
 		p.size = 5
 	}

@@ -35,10 +35,12 @@ func Run(ctx context.Context, cfg Config) (passed, failed int, err error) {
 		set = short()
 	}
 	var st *stage
+	var sum total
 	defer func() {
 		if st != nil {
 			err = errors.Join(err, st.Close())
 		}
+		_, _ = fmt.Fprintln(cfg.Out, &sum)
 	}()
 	var previous *plan
 	for i := range cfg.Episodes {
@@ -65,6 +67,7 @@ func Run(ctx context.Context, cfg Config) (passed, failed int, err error) {
 			return passed, failed, ctx.Err()
 		}
 		_, _ = fmt.Fprintf(cfg.Out, "%s (%.1fs)\n", r, time.Since(start).Seconds())
+		sum.add(r)
 		if len(r.Problems) == 0 {
 			passed++
 			continue
@@ -96,4 +99,27 @@ func (cfg *Config) stage(ctx context.Context, p *plan) (*stage, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", p, err), c.Close())
 	}
 	return st, nil
+}
+
+// total is what all episodes were together.
+type total struct {
+	Report
+	slowest time.Duration
+}
+
+func (t *total) add(r *Report) {
+	t.Ops += r.Ops
+	t.Unknown += r.Unknown
+	t.Load += r.Load
+	t.Events += r.Events
+	t.Streams += r.Streams
+	t.Lists += r.Lists
+	t.Marks += r.Marks
+	t.Gone += r.Gone
+	t.slowest = max(t.slowest, r.Settled)
+}
+
+func (t *total) String() string {
+	return fmt.Sprintf("together: %d ops in %.0fs, %.0f/s, %d unknown; %d events on %d streams, %d lists, %d bookmarks, %d times 410; equal after %.1fs at most",
+		t.Ops, t.Load.Seconds(), float64(t.Ops)/max(1, t.Load.Seconds()), t.Unknown, t.Events, t.Streams, t.Lists, t.Marks, t.Gone, t.slowest.Seconds())
 }

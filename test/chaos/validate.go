@@ -22,7 +22,7 @@ type validator struct {
 	holes    []span              // what no watcher has heard, because all had to list again
 	problems []string
 
-	events, marks, streams, lists, again int
+	events, marks, streams, lists int
 }
 
 func newValidator(base snapshot) *validator {

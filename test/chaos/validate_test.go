@@ -18,7 +18,10 @@ func newWorld() *world {
 	w := &world{v: newValidator(snapshot{revision: 10, items: map[string]version{}})}
 	w.h.name = "e"
 	changes := []change{
-		{"ADDED", "e-k", 11, "v-1"}, {"MODIFIED", "e-k", 12, "v-2"}, {"MODIFIED", "e-k", 13, "v-4"}, {"DELETED", "e-k", 14, "v-4"},
+		{"ADDED", "e-k", 11, "v-1"},
+		{"MODIFIED", "e-k", 12, "v-2"},
+		{"MODIFIED", "e-k", 13, "v-4"},
+		{"DELETED", "e-k", 14, "v-4"},
 		{"ADDED", "e-k", 16, "v-6"},
 	}
 	for i, name := range []string{"one", "two"} {
@@ -59,10 +62,14 @@ func TestValidator(t *testing.T) {
 
 		{"one missed an event", func(w *world) { drop(w.r.streams[0], 1) }, "watcher one at server-1, from 10 to 16: heard MODIFIED e-k @13"},
 		{"one missed the last event", func(w *world) { drop(w.r.streams[0], 4) }, "missed ADDED e-k @16=v-6"},
-		{"all missed an event", func(w *world) { drop(w.r.streams[0], 1); drop(w.r.streams[1], 1); drop(w.r.streams[2], 0) },
-			"have not told of an acknowledged write"},
-		{"all missed a deletion", func(w *world) { drop(w.r.streams[0], 3); drop(w.r.streams[1], 3); drop(w.r.streams[2], 2) },
-			"have not told of 1 acknowledged deletions"},
+		{
+			"all missed an event", func(w *world) { drop(w.r.streams[0], 1); drop(w.r.streams[1], 1); drop(w.r.streams[2], 0) },
+			"have not told of an acknowledged write",
+		},
+		{
+			"all missed a deletion", func(w *world) { drop(w.r.streams[0], 3); drop(w.r.streams[1], 3); drop(w.r.streams[2], 2) },
+			"have not told of 1 acknowledged deletions",
+		},
 		{"different contents", func(w *world) { w.r.streams[0].events[1].value = "other" }, "heard MODIFIED e-k @12=v-2, others MODIFIED e-k @12=other"},
 		{"an event of nobody", func(w *world) { w.h.ops[1].Result = Conflict }, "nobody did that"},
 		{"a write that happened twice", func(w *world) {

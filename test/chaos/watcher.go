@@ -76,7 +76,7 @@ type stream struct {
 type gone struct {
 	server int
 	after  uint64
-	at     time.Duration
+	heard  time.Duration // when the watcher had heard of something last
 	who    string
 }
 
@@ -113,8 +113,9 @@ type watcher struct {
 	since  func() time.Duration
 	server int
 
-	mu sync.Mutex
-	at uint64 // it has heard everything up to here
+	mu   sync.Mutex
+	at   uint64 // it has heard everything up to here
+	when time.Duration
 }
 
 func newWatchers(c *Cluster, r *record) []*watcher {
@@ -169,14 +170,15 @@ func (w *watcher) heard() uint64 {
 func (w *watcher) hears(revision uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.at = max(w.at, revision)
+	w.at, w.when = max(w.at, revision), w.since()
 }
 
-// forget makes the watcher list again.
-func (w *watcher) forget() {
+// forget makes the watcher list again. It returns when the watcher has heard of something last.
+func (w *watcher) forget() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.at = 0
+	return w.when
 }
 
 // once makes one stream and reports whether it ended as streams do.
@@ -266,10 +268,10 @@ func (r *record) open(s *stream) {
 }
 
 func (w *watcher) expired(from uint64) {
-	w.forget()
+	heard := w.forget()
 	w.record.mu.Lock()
 	defer w.record.mu.Unlock()
-	w.record.gones = append(w.record.gones, gone{server: w.server, after: from, at: w.since(), who: w.name})
+	w.record.gones = append(w.record.gones, gone{server: w.server, after: from, heard: heard, who: w.name})
 }
 
 // input takes the lines of a stream.
