@@ -61,7 +61,7 @@ func (n *Node) followLeadership(ctx context.Context, lead Lead) error {
 			running.stop()
 			n.ready.clear()
 			n.wake()
-			if err := n.retime(false); err != nil {
+			if err := n.retime(); err != nil {
 				return err
 			}
 			if leading {
@@ -155,7 +155,7 @@ func (n *Node) watchLeader(ctx context.Context) error {
 			if _, _, known := n.Leader(); !known {
 				continue
 			}
-			if err := n.retime(false); err != nil {
+			if err := n.retime(); err != nil {
 				return err
 			}
 		}
@@ -194,7 +194,7 @@ func (n *Node) checkpointWhenDue(ctx context.Context) error {
 // keepTrailing sets how many entries the next checkpoint leaves in the log.
 func (n *Node) keepTrailing(entries uint64) error {
 	n.trailing.Store(entries)
-	return n.retime(false)
+	return n.retime()
 }
 
 // future is a library's promise.

@@ -69,7 +69,7 @@ func (s *sink) Cancel() error {
 		return nil
 	}
 	_ = s.pipe.CloseWithError(errors.New("canceled"))
-	_ = <-s.received
+	<-s.received //nolint:errcheck // it was cut off on purpose
 	return os.RemoveAll(s.checkpoint.received())
 }
 

@@ -12,11 +12,10 @@ import (
 // node therefore sets it by its role:
 //
 //	                                     of the election timeout    with the default of 500 ms
-//	a leader sends heartbeats every           3/10 to 3/5               150 to 300 ms
-//	a leader without a quorum gives up after     17/20                     425 ms
-//	a follower that suspects its leader waits    17/20                     425 ms, up to twice that; so does a new one
-//	any other follower waits                     8/5                       800 ms, up to twice that
-//	a follower surely hears of a commit after     2                       1 to 2 s
+//	a leader sends heartbeats every           1/2 to 1                  250 to 500 ms
+//	a leader without a quorum gives up after      2                     1 s; a new follower waits as long, up to twice that
+//	any other follower waits                    12/5                    1.2 s, up to twice that
+//	a follower surely hears of a commit after     2                     1 to 2 s
 //
 // Suspicion makes a crashed process cost less than a lost device, and the announcer tells followers of a commit at once; so
 // neither needs frequent messages.
@@ -24,11 +23,11 @@ import (
 func (n *Node) times() hraft.ReloadableConfig {
 	return hraft.ReloadableConfig{
 		TrailingLogs: n.trailing.Load(), SnapshotInterval: never, SnapshotThreshold: 1,
-		HeartbeatTimeout: n.cfg.ElectionTimeout * 8 / 5, ElectionTimeout: n.cfg.ElectionTimeout * 8 / 5,
+		HeartbeatTimeout: n.cfg.ElectionTimeout * 12 / 5, ElectionTimeout: n.cfg.ElectionTimeout * 12 / 5,
 	}
 }
 
-func (n *Node) leaseTimeout() time.Duration { return n.cfg.ElectionTimeout * 17 / 20 }
+func (n *Node) leaseTimeout() time.Duration { return 2 * n.cfg.ElectionTimeout }
 
 // setTimes sets all times of a node that starts.
 func (n *Node) setTimes(conf *hraft.Config) {
@@ -43,16 +42,13 @@ func (n *Node) setTimes(conf *hraft.Config) {
 }
 
 // retime fits the times to the node's present role.
-func (n *Node) retime(suspicious bool) error {
+func (n *Node) retime() error {
 	n.retiming.Lock()
 	defer n.retiming.Unlock()
 	times := n.times()
-	switch {
-	case n.IsLeader():
-		times.HeartbeatTimeout = 3 * n.cfg.ElectionTimeout
+	if n.IsLeader() {
+		times.HeartbeatTimeout = 5 * n.cfg.ElectionTimeout
 		times.ElectionTimeout = times.HeartbeatTimeout
-	case suspicious:
-		times.HeartbeatTimeout, times.ElectionTimeout = n.leaseTimeout(), n.leaseTimeout()
 	}
 	if err := n.raft.ReloadConfig(times); err != nil {
 		return fmt.Errorf("set the heartbeat timeout: %w", err)

@@ -127,7 +127,7 @@ func (n *Node) follows(to Server, term uint64) bool {
 	self := n.transport.EncodePeer(hraft.ServerID(n.cfg.ID), hraft.ServerAddress(n.cfg.Address))
 	request := hraft.AppendEntriesRequest{
 		RPCHeader: hraft.RPCHeader{ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(n.cfg.ID), Addr: self},
-		Term:      term, Leader: self,
+		Term:      term,
 	}
 	var response hraft.AppendEntriesResponse
 	err := n.transport.AppendEntries(hraft.ServerID(to.ID), hraft.ServerAddress(to.Address), &request, &response)
