@@ -62,6 +62,9 @@ func TestLookups(t *testing.T) {
 		if len(k.Row(k.New(), time.Now())) != len(k.Columns) {
 			t.Errorf("%s: a row has not one cell for each column", k.GVK)
 		}
+		if k.Sensitive && (k.Index != nil || k.Class != nil) {
+			t.Errorf("%s: sensitive objects are durable and in no index", k.GVK)
+		}
 		if !api.Scheme().Recognizes(k.GVK) || !api.Scheme().Recognizes(k.GVK.GroupVersion().WithKind(k.GVK.Kind+"List")) {
 			t.Errorf("%s: the scheme does not know it", k.GVK)
 		}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -8,9 +9,17 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
+// firstField begins the bytes of every object: its metadata, as Encode writes them.
+const firstField = 1<<3 | 2
+
+var errNotPlain = errors.New("the bytes are not those of a plain object")
+
 // Decode makes an object of the stored Protobuf bytes and gives it the revision that they were stored at.
 // The object is the caller's own; its TypeMeta is empty, as Go clients expect.
 func Decode(k *Kind, value []byte, revision uint64) (Object, error) {
+	if k.Sensitive && (len(value) == 0 || value[0] != firstField) {
+		return nil, fmt.Errorf("api: decode %s: %w", k.GVK.Kind, errNotPlain) // encrypted ones would decode as empty ones
+	}
 	obj := k.New()
 	if err := obj.Unmarshal(value); err != nil {
 		return nil, fmt.Errorf("api: decode %s: %w", k.GVK.Kind, err)

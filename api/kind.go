@@ -57,6 +57,10 @@ type Kind struct {
 	CreateOnUpdate bool
 	NeedsRevision  bool
 
+	// Sensitive objects are encrypted before they are stored: what identifies one and ties it to others stays readable, its
+	// labels, annotations and content do not. Such a kind is durable and has no Index.
+	Sensitive bool
+
 	// Class tells where an object of this kind in the given namespace lives. Nil means Durable.
 	Class func(namespace string) Class
 

@@ -17,6 +17,7 @@ func secrets() *Kind {
 		Resource:   "secrets",
 		Singular:   "secret",
 		Namespaced: true,
+		Sensitive:  true,
 		Verbs:      crud(),
 		New:        func() Object { return &corev1.Secret{} },
 		NewList:    func() runtime.Object { return &corev1.SecretList{} },

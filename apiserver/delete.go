@@ -77,7 +77,7 @@ func (s *Server) serveDeleteCollection(w http.ResponseWriter, req *request) erro
 	if err != nil {
 		return err
 	}
-	sel, err := newSelector(req)
+	sel, err := s.newSelector(req)
 	if err != nil {
 		return err
 	}

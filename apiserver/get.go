@@ -29,7 +29,7 @@ func (s *Server) read(req *request, resourceVersion string) (api.Object, error) 
 	if !ok {
 		return nil, apierrors.NewNotFound(req.groupResource(), req.name)
 	}
-	obj, err := api.Decode(req.kind, item.Value, item.Revision)
+	obj, err := from.Decode(item)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}

@@ -36,7 +36,7 @@ func (s *Server) serveList(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
-	sel, err := newSelector(req)
+	sel, err := s.newSelector(req)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (s *Server) page(req *request, opts *metav1.ListOptions, sel *selector) (*p
 		}
 		revision = asked
 	}
-	return cut(items, sel, opts, revision)
+	return s.cut(items, sel, opts, revision)
 }
 
 // nextPage goes on with a list. Objects that changed since its first page show their present state: a watch from the
@@ -140,7 +140,7 @@ func (s *Server) nextPage(req *request, opts *metav1.ListOptions, sel *selector,
 		}
 		return -1 // the object itself was on the last page
 	})
-	return cut(items[first:], sel, opts, c.Revision)
+	return s.cut(items[first:], sel, opts, c.Revision)
 }
 
 // compareKeys compares as the store sorts: by namespace, then by name.
@@ -163,18 +163,23 @@ func changedSince(from *store.Store, req *request, revision uint64) (bool, error
 	return w.Progress() < present, nil
 }
 
-// cut selects the objects of a page.
-func cut(items []store.Item, sel *selector, opts *metav1.ListOptions, revision uint64) (*page, error) {
+// cut selects the objects of a page. What cannot be decrypted fails here, before the answer has begun.
+func (s *Server) cut(items []store.Item, sel *selector, opts *metav1.ListOptions, revision uint64) (*page, error) {
 	p := &page{revision: revision}
 	limit := int(opts.Limit)
 	for i, item := range items {
 		if !sel.everything() {
-			_, ok, err := sel.matchesValue(item.Value, item.Revision)
+			_, ok, err := sel.matchesItem(item)
 			if err != nil {
 				return nil, err
 			}
 			if !ok {
 				continue
+			}
+		}
+		if sel.kind.Sensitive {
+			if _, err := s.cfg.Durable.CheckSeal(item); err != nil {
+				return nil, apierrors.NewInternalError(err)
 			}
 		}
 		if limit > 0 && len(p.items) == limit {

@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -107,7 +106,7 @@ func (s *Server) streamList(w io.Writer, req *request, out output, p *page) erro
 
 // listItem is one object as a member of a list: without kind and version, which the list has, or as a row of a Table.
 func (s *Server) listItem(req *request, out output, item store.Item) ([]byte, error) {
-	obj, err := api.Decode(req.kind, item.Value, item.Revision)
+	obj, err := s.cfg.Durable.Decode(item)
 	if err != nil {
 		return nil, err
 	}

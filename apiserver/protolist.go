@@ -8,7 +8,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -28,7 +27,7 @@ const (
 // protobufMagic begins every Kubernetes Protobuf message on the wire.
 const protobufMagic = "k8s\x00"
 
-// writeProtobufList answers with stored bytes as they are. Only the resourceVersion is missing in them, and Protobuf merges
+// writeProtobufList answers with stored bytes as they are, decrypted if they have to be. Only the resourceVersion is missing in them, and Protobuf merges
 // messages that follow one another: a second metadata field that holds it alone adds it.
 func (s *Server) writeProtobufList(w http.ResponseWriter, req *request, out output, p *page) error {
 	if out.as != "" {
@@ -40,21 +39,24 @@ func (s *Server) writeProtobufList(w http.ResponseWriter, req *request, out outp
 		return apierrors.NewInternalError(err)
 	}
 	list := protowire.AppendBytes(protowire.AppendTag(nil, fieldMetadata, protowire.BytesType), head)
-	tails := make([][]byte, len(p.items))
+	values, tails := make([][]byte, len(p.items)), make([][]byte, len(p.items))
 	size := len(list)
 	for i, item := range p.items {
+		if values[i], err = s.cfg.Durable.Plain(item); err != nil {
+			return apierrors.NewInternalError(err)
+		}
 		tails[i] = revisionField(item.Revision)
-		n := len(item.Value) + len(tails[i])
+		n := len(values[i]) + len(tails[i])
 		size += protowire.SizeTag(fieldItems) + protowire.SizeBytes(n)
 	}
 	s.begin(w, req, http.StatusOK, out.contentType(false))
 	b := bufio.NewWriterSize(w, 16<<10)
 	_, _ = b.Write(envelopeHead(req.kind.GVK.GroupVersion().String(), req.kind.GVK.Kind+"List", size)) // bufio keeps the first error
 	_, _ = b.Write(list)
-	for i, item := range p.items {
-		n := len(item.Value) + len(tails[i])
+	for i, value := range values {
+		n := len(value) + len(tails[i])
 		_, _ = b.Write(protowire.AppendVarint(protowire.AppendTag(nil, fieldItems, protowire.BytesType), uint64(n)))
-		_, _ = b.Write(item.Value)
+		_, _ = b.Write(value)
 		_, _ = b.Write(tails[i])
 	}
 	_, _ = b.Write(envelopeTail())
@@ -69,7 +71,7 @@ func (s *Server) writePartialProtobufList(w http.ResponseWriter, req *request, o
 		TypeMeta: metav1.TypeMeta{Kind: asPartialList, APIVersion: "meta.k8s.io/v1"}, ListMeta: p.listMeta(),
 	}
 	for _, item := range p.items {
-		obj, err := api.Decode(req.kind, item.Value, item.Revision)
+		obj, err := s.cfg.Durable.Decode(item)
 		if err != nil {
 			return apierrors.NewInternalError(err)
 		}

@@ -13,12 +13,17 @@ import (
 // selector picks objects by label and by field.
 type selector struct {
 	kind   *api.Kind
+	decode func(store.Item) (api.Object, error)
 	labels labels.Selector
 	fields fields.Selector
 }
 
-func newSelector(req *request) (*selector, error) {
-	s := &selector{kind: req.kind}
+func (s *Server) newSelector(req *request) (*selector, error) {
+	return parseSelector(req, s.cfg.Durable.Decode)
+}
+
+func parseSelector(req *request, decode func(store.Item) (api.Object, error)) (*selector, error) {
+	s := &selector{kind: req.kind, decode: decode}
 	var err error
 	if s.labels, err = labels.Parse(req.query.Get("labelSelector")); err != nil {
 		return nil, errBadRequest("unable to parse requirement: %v", err)
@@ -60,12 +65,12 @@ func (s *selector) fieldsOf(obj api.Object) fields.Set {
 	return set
 }
 
-// matchesValue decodes and matches stored bytes; nil bytes match nothing.
-func (s *selector) matchesValue(value []byte, revision uint64) (api.Object, bool, error) {
-	if value == nil {
+// matchesItem decodes and matches an item; one without a value matches nothing.
+func (s *selector) matchesItem(item store.Item) (api.Object, bool, error) {
+	if item.Value == nil {
 		return nil, false, nil
 	}
-	obj, err := api.Decode(s.kind, value, revision)
+	obj, err := s.decode(item)
 	if err != nil {
 		return nil, false, fmt.Errorf("apiserver: %w", err)
 	}

@@ -46,7 +46,7 @@ func (s *Server) serveWatch(w http.ResponseWriter, req *request) error {
 	if out.media == mediaYAML {
 		return errNotAcceptable()
 	}
-	sel, err := newSelector(req)
+	sel, err := s.newSelector(req)
 	if err != nil {
 		return err
 	}
@@ -112,6 +112,9 @@ func watchTimeout(opts *metav1.ListOptions) time.Duration {
 // run tells the initial objects and then every change until the watch ends.
 func (t *watchStream) run(ctx context.Context, items []store.Item, initial bool, watcher *store.Watcher) error {
 	if err := t.start(items, initial); err != nil {
+		if errors.Is(err, store.ErrSealed) {
+			t.fail(apierrors.NewInternalError(err))
+		}
 		return err
 	}
 	for {
@@ -120,6 +123,10 @@ func (t *watchStream) run(ctx context.Context, items []store.Item, initial bool,
 		switch {
 		case err == nil:
 			err = t.tell(events) // also when the time is over: a bookmark says that they were told
+			if errors.Is(err, store.ErrSealed) {
+				t.fail(errExpired(t.told, watcher.Progress())) // the key of an old value was dropped: the new ones can be listed
+				return err
+			}
 		case over, errors.Is(err, context.DeadlineExceeded):
 			err = nil
 		default:
@@ -149,7 +156,7 @@ func (t *watchStream) next(ctx context.Context, watcher *store.Watcher) ([]store
 func (t *watchStream) start(items []store.Item, initial bool) error {
 	t.last = time.Now()
 	for _, item := range items {
-		obj, ok, err := t.sel.matchesValue(item.Value, item.Revision)
+		obj, ok, err := t.sel.matchesItem(item)
 		if err != nil {
 			return err
 		}
@@ -186,12 +193,11 @@ func (t *watchStream) tell(events []store.Event) error {
 // seen is an event as the selector sees it: an object that begins to match is added, one that ceases to is deleted. A nil
 // object was not seen and is not.
 func (t *watchStream) seen(e store.Event) (watch.EventType, api.Object, error) {
-	revision := e.Item.Revision
 	if t.sel.everything() {
-		obj, _, err := t.sel.matchesValue(e.Item.Value, revision)
+		obj, _, err := t.sel.matchesItem(e.Item)
 		return [...]watch.EventType{store.Added: watch.Added, store.Modified: watch.Modified, store.Deleted: watch.Deleted}[e.Type], obj, err
 	}
-	older, was, err := t.sel.matchesValue(e.Prev, revision)
+	older, was, err := t.sel.matchesItem(store.Item{Key: e.Item.Key, Revision: e.Item.Revision, Value: e.Prev})
 	if err != nil {
 		return "", nil, err
 	}
@@ -201,7 +207,7 @@ func (t *watchStream) seen(e store.Event) (watch.EventType, api.Object, error) {
 		}
 		return "", nil, nil
 	}
-	newer, is, err := t.sel.matchesValue(e.Item.Value, revision)
+	newer, is, err := t.sel.matchesItem(e.Item)
 	switch {
 	case err != nil:
 		return "", nil, err

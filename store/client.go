@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +84,14 @@ type target struct {
 	proposed bool
 }
 
+// propose seals the plain value of an operation and has it ordered.
 func (t *target) propose(ctx context.Context, op Op) (uint64, error) {
+	if op.Value != nil {
+		var err error
+		if op.Value, err = t.store.seal(op.Key, op.Value); err != nil {
+			return 0, apierrors.NewInternalError(err)
+		}
+	}
 	t.proposed = true
 	return t.proposer.Propose(ctx, Txn{Ops: []Op{op}})
 }
@@ -132,14 +140,28 @@ func (t *target) current() (Item, api.Object, error) {
 	if !ok {
 		return Item{}, nil, apierrors.NewNotFound(t.resource(), t.key.Name)
 	}
-	obj, err := api.Decode(t.kind, item.Value, item.Revision)
+	obj, err := t.store.Decode(item)
 	if err != nil {
 		return Item{}, nil, apierrors.NewInternalError(err)
 	}
 	return item, obj, nil
 }
 
-// encode makes the bytes of an object and refuses what is too large.
+// holds reports whether an item has just these plain bytes, so that there is nothing to write. One that is to be sealed anew
+// has not.
+func (t *target) holds(item Item, value []byte) bool {
+	if !t.kind.Sensitive {
+		return bytes.Equal(item.Value, value)
+	}
+	plain, err := t.store.Plain(item)
+	if err != nil || !bytes.Equal(plain, value) {
+		return false
+	}
+	stale, err := t.store.CheckSeal(item)
+	return err == nil && !stale
+}
+
+// encode makes the plain bytes of an object and refuses what is too large.
 func (t *target) encode(obj api.Object) ([]byte, error) {
 	value, err := api.Encode(obj)
 	if err != nil {

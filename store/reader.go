@@ -74,19 +74,13 @@ func decodeAll[T any, P typed[T]](r Reader, items []Item) []*T {
 	return out
 }
 
-// Object decodes an item. An item whose kind is unknown or whose bytes do not decode is logged and not returned.
+// Object decodes an item as Decode does. An item that does not decode is logged and not returned.
 func (s *Store) Object(item Item) (api.Object, bool) {
-	kind := s.kinds[item.Key.Resource]
-	if kind == nil {
-		s.logger.Error("an object of an unknown kind is skipped", "key", item.Key.String())
-		return nil, false
-	}
-	obj := kind.New()
-	if err := obj.Unmarshal(item.Value); err != nil {
+	obj, err := s.Decode(item)
+	if err != nil {
 		s.logger.Error("an object that does not decode is skipped", "key", item.Key.String(), "error", err)
 		return nil, false
 	}
-	obj.SetResourceVersion(FormatRevision(item.Revision))
 	return obj, true
 }
 

@@ -28,7 +28,9 @@ type Config struct {
 	FirstRevision uint64
 	// Persisted says that somebody calls Changes regularly; otherwise no changes are collected.
 	Persisted bool
-	Logger    *slog.Logger
+	// Sealer encrypts the objects of sensitive kinds, and decrypts them when they are read. Nil: they are stored as they are.
+	Sealer Sealer
+	Logger *slog.Logger
 }
 
 // Store holds objects in memory. Its zero value is not usable: call New.
@@ -36,6 +38,7 @@ type Store struct {
 	kinds     map[string]*api.Kind
 	types     map[reflect.Type]*api.Kind
 	persisted bool
+	sealer    Sealer
 	logger    *slog.Logger
 
 	mu       sync.RWMutex
@@ -63,6 +66,7 @@ func New(cfg Config) *Store {
 		kinds:     make(map[string]*api.Kind, len(cfg.Kinds)),
 		types:     make(map[reflect.Type]*api.Kind, len(cfg.Kinds)),
 		persisted: cfg.Persisted,
+		sealer:    cfg.Sealer,
 		logger:    cfg.Logger,
 		revision:  cfg.FirstRevision,
 		tables:    map[string]*table{},
@@ -218,7 +222,7 @@ func (s *Store) newEntry(item Item) *entry {
 		e.index = append(e.index, indexed{OwnerIndex, owner})
 	}
 	kind := s.kinds[item.Key.Resource]
-	if kind == nil || kind.Index == nil {
+	if kind == nil || kind.Index == nil || kind.Sensitive {
 		return e
 	}
 	if obj, ok := s.Object(item); ok {

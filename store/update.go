@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -110,7 +109,7 @@ func (c *Client) update(ctx context.Context, t *target, sub string, newer api.Ob
 		if op.Value, err = t.encode(newer); err != nil {
 			return nil, err
 		}
-		if bytes.Equal(op.Value, item.Value) {
+		if t.holds(item, op.Value) {
 			return older, nil
 		}
 	}
@@ -198,4 +197,31 @@ func heldBack(obj api.Object) bool {
 	}
 	namespace, ok := obj.(*corev1.Namespace)
 	return ok && len(namespace.Spec.Finalizers) > 0
+}
+
+// Reseal writes an object of a sensitive kind anew, unless it is sealed with the present key already. Nobody but the log sees
+// a difference.
+func (c *Client) Reseal(ctx context.Context, key Key) error {
+	t, err := c.target(key)
+	if err != nil {
+		return err
+	}
+	for range maxAttempts {
+		item, ok := t.store.Get(key)
+		if !ok {
+			return nil
+		}
+		stale, err := t.store.CheckSeal(item)
+		if err != nil || !stale {
+			return err
+		}
+		plain, err := t.store.Plain(item)
+		if err != nil {
+			return err
+		}
+		if _, err = t.propose(ctx, Op{Key: key, Value: plain, Expect: item.Revision}); !isConflict(err) {
+			return err
+		}
+	}
+	return staleError(t)
 }

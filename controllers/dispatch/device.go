@@ -126,7 +126,7 @@ func (d *Dispatcher) send(dev *device, keys []string) {
 		case ok && (!known || had != v):
 			dev.has[key] = v
 			items = append(items, transport.Item{Key: key, Value: value})
-		case !ok && known:
+		case !ok && known && v != unread():
 			delete(dev.has, key)
 			items = append(items, transport.Item{Key: key, Deleted: true})
 		}

@@ -14,7 +14,11 @@ import (
 	"github.com/shoal-edge/shoal/transport"
 )
 
-// value reads what a device should have under a key now; ok is false when it should have nothing.
+// unread is the version of an object that is there and cannot be read now: what a device has of it, it keeps.
+func unread() version { return version{revision: ^uint64(0)} }
+
+// value reads what a device should have under a key now; ok is false when it should have nothing, or when nobody knows what
+// (unread).
 func (d *Dispatcher) value(dev *device, key string) (value []byte, v version, ok bool) {
 	kind, namespace, name := splitKey(key)
 	switch kind {
@@ -42,7 +46,7 @@ func (d *Dispatcher) value(dev *device, key string) (value []byte, v version, ok
 		}
 		object, found := d.reader.Object(item)
 		if !found {
-			return nil, v, false
+			return nil, unread(), false
 		}
 		return d.encode(object, dev.has[key])
 	case "peers":
