@@ -106,23 +106,37 @@ func (l *Lab) Dial(ctx context.Context, d *Device, network, address string) (net
 	}
 	done := make(chan result, 1)
 	go func() {
-		// The thread is not unlocked: it ends with this goroutine instead of carrying the device's network on.
-		runtime.LockOSThread()
-		fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/net", d.Init()), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			done <- result{nil, fmt.Errorf("lab: enter the network of %s: %w", d.Name, err)}
-			return
-		}
-		defer func() { _ = unix.Close(fd) }()
-		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-			done <- result{nil, fmt.Errorf("lab: enter the network of %s: %w", d.Name, err)}
-			return
-		}
-		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		conn, err := dialIn(ctx, d, network, address)
 		done <- result{conn, err}
 	}()
 	r := <-done
 	return r.conn, r.err
+}
+
+// dialIn enters the device's network with the present thread, dials, and comes back. A thread that cannot come back stays
+// locked and ends with its goroutine, for the sake of the others; only then, as what it started would be killed with it.
+func dialIn(ctx context.Context, d *Device, network, address string) (net.Conn, error) {
+	runtime.LockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return nil, fmt.Errorf("lab: remember this machine's network: %w", err)
+	}
+	defer func() { _ = unix.Close(home) }()
+	defer func() {
+		if unix.Setns(home, unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+	}()
+	away, err := unix.Open(fmt.Sprintf("/proc/%d/ns/net", d.Init()), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("lab: enter the network of %s: %w", d.Name, err)
+	}
+	defer func() { _ = unix.Close(away) }()
+	if err := unix.Setns(away, unix.CLONE_NEWNET); err != nil {
+		return nil, fmt.Errorf("lab: enter the network of %s: %w", d.Name, err)
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
 }
 
 // removeLink removes a link of this machine if it is there.
