@@ -25,16 +25,23 @@ func TestOldStateRefusesNothing(t *testing.T) {
 		lately func(f *fixture) error
 		write  func(f *fixture) error
 	}{
-		{"create what is gone", true,
+		{
+			"create what is gone", true,
 			func(f *fixture) error { _, err := f.client.Delete(f.Context(), key, nil); return err },
-			func(f *fixture) error { _, err := f.client.Create(f.Context(), configMap("a")); return err }},
-		{"update what is new", false,
 			func(f *fixture) error { _, err := f.client.Create(f.Context(), configMap("a")); return err },
-			func(f *fixture) error { _, err := f.client.Update(f.Context(), withData("new", "")); return err }},
-		{"update a newer revision", true,
+		},
+		{
+			"update what is new", false,
+			func(f *fixture) error { _, err := f.client.Create(f.Context(), configMap("a")); return err },
+			func(f *fixture) error { _, err := f.client.Update(f.Context(), withData("new", "")); return err },
+		},
+		{
+			"update a newer revision", true,
 			func(f *fixture) error { _, err := f.client.Update(f.Context(), withData("newer", "")); return err },
-			func(f *fixture) error { _, err := f.client.Update(f.Context(), withData("newest", "2")); return err }},
-		{"update to what it was", true,
+			func(f *fixture) error { _, err := f.client.Update(f.Context(), withData("newest", "2")); return err },
+		},
+		{
+			"update to what it was", true,
 			func(f *fixture) error { _, err := f.client.Update(f.Context(), withData("newer", "")); return err },
 			func(f *fixture) error {
 				obj, err := f.client.Update(f.Context(), withData("v", ""))
@@ -42,8 +49,10 @@ func TestOldStateRefusesNothing(t *testing.T) {
 					f.Errorf("nothing was written: %v", obj)
 				}
 				return err
-			}},
-		{"patch what is new", false,
+			},
+		},
+		{
+			"patch what is new", false,
 			func(f *fixture) error { _, err := f.client.Create(f.Context(), configMap("a")); return err },
 			func(f *fixture) error {
 				_, err := f.client.Modify(f.Context(), key, "", func(obj api.Object) error {
@@ -51,17 +60,22 @@ func TestOldStateRefusesNothing(t *testing.T) {
 					return nil
 				})
 				return err
-			}},
-		{"delete what is new", false,
+			},
+		},
+		{
+			"delete what is new", false,
 			func(f *fixture) error { _, err := f.client.Create(f.Context(), configMap("a")); return err },
-			func(f *fixture) error { _, err := f.client.Delete(f.Context(), key, nil); return err }},
-		{"delete a newer revision", true,
+			func(f *fixture) error { _, err := f.client.Delete(f.Context(), key, nil); return err },
+		},
+		{
+			"delete a newer revision", true,
 			func(f *fixture) error { _, err := f.client.Update(f.Context(), withData("newer", "")); return err },
 			func(f *fixture) error {
 				newer := "2"
 				_, err := f.client.Delete(f.Context(), key, &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &newer}})
 				return err
-			}},
+			},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

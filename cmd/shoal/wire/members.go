@@ -51,7 +51,9 @@ func (m *members) TokenSecret(ctx context.Context, id string) (*corev1.Secret, e
 }
 
 // Claim binds a name to a key, first come, first served. A name becomes free for another key when its node is deleted.
-func (m *members) Claim(ctx context.Context, name, keyHash string) error { return m.claim(ctx, name, keyHash, false) }
+func (m *members) Claim(ctx context.Context, name, keyHash string) error {
+	return m.claim(ctx, name, keyHash, false)
+}
 
 // claim takes the name from whoever has it if it is this server's own: the state may be restored from a cluster where another
 // device had it.
