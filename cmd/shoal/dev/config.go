@@ -23,7 +23,7 @@ func (l *Lab) writeConfig(d *Device) (string, error) {
 			CNIConfDir:      d.cniConfDir(),
 			RegistryConfDir: d.registryConfDir(),
 			CgroupParent:    cgroupOf(l.cfg.Name) + "/" + d.Name,
-			Heartbeat:       time.Second,
+			Heartbeat:       2 * time.Second,
 		},
 	}
 	if d.Role == Server {
