@@ -42,10 +42,7 @@ func (a *announcer) applied(entry *hraft.Log) {
 		return
 	}
 	a.newest.Store(&announcement{index: entry.Index, entryTerm: entry.Term, term: term})
-	select {
-	case a.pending <- struct{}{}:
-	default:
-	}
+	a.wake()
 }
 
 func (a *announcer) run(ctx context.Context) error {
@@ -71,8 +68,8 @@ func (a *announcer) run(ctx context.Context) error {
 		for _, s := range a.node.Servers() {
 			if s.ID != a.node.cfg.ID && a.take(s.ID) {
 				sends.Go(func() {
-					defer a.give(s.ID)
 					a.send(s, newest)
+					a.give(s.ID, newest)
 				})
 			}
 		}
@@ -100,8 +97,19 @@ func (a *announcer) take(id string) bool {
 	return true
 }
 
-func (a *announcer) give(id string) {
+// give ends a server's turn. What came while it was told something older is announced anew.
+func (a *announcer) give(id string, told *announcement) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	delete(a.busy, id)
+	a.mu.Unlock()
+	if a.newest.Load() != told {
+		a.wake()
+	}
+}
+
+func (a *announcer) wake() {
+	select {
+	case a.pending <- struct{}{}:
+	default:
+	}
 }

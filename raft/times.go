@@ -12,7 +12,7 @@ import (
 // node therefore sets it by its role:
 //
 //	                                     of the election timeout    with the default of 500 ms
-//	a leader sends heartbeats every           1/2 to 1                  250 to 500 ms
+//	a leader sends heartbeats every          3/5 to 6/5                 300 to 600 ms
 //	a leader without a quorum gives up after      2                     1 s; a new follower waits as long, up to twice that
 //	any other follower waits                    12/5                    1.2 s, up to twice that
 //	a follower surely hears of a commit after     2                     1 to 2 s
@@ -47,7 +47,7 @@ func (n *Node) retime() error {
 	defer n.retiming.Unlock()
 	times := n.times()
 	if n.IsLeader() {
-		times.HeartbeatTimeout = 5 * n.cfg.ElectionTimeout
+		times.HeartbeatTimeout = 6 * n.cfg.ElectionTimeout
 		times.ElectionTimeout = times.HeartbeatTimeout
 	}
 	if err := n.raft.ReloadConfig(times); err != nil {
