@@ -234,12 +234,7 @@ func (a *Authority) Serve(ctx context.Context, l net.Listener) error {
 			return context.WithValue(ctx, peerKey{}, c.(joinConn).peer)
 		},
 	}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(joinListener{l}); ctx.Err() == nil {
-		return err
-	}
-	return ctx.Err()
+	return ServeHTTP(ctx, server, joinListener{l})
 }
 
 // peerKey is the context key of the certificate that the peer showed.

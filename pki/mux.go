@@ -109,6 +109,7 @@ func (id *Identity) serverConfig() *tls.Config {
 func (m *Mux) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = m.tcp.Close() })
 	defer stop()
+	defer func() { _ = m.tcp.Close() }() // Accept may win over AfterFunc
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer func() {
@@ -119,6 +120,9 @@ func (m *Mux) Run(ctx context.Context) error {
 	for {
 		conn, err := m.tcp.Accept()
 		if ctx.Err() != nil {
+			if err == nil {
+				_ = conn.Close()
+			}
 			return ctx.Err()
 		}
 		if err != nil {

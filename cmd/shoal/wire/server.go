@@ -260,9 +260,7 @@ func (s *Server) serveAPI(ctx context.Context) error {
 		}
 		handler.ServeHTTP(w, r)
 	})
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(s.mux.API()); ctx.Err() == nil {
+	if err := pki.ServeHTTP(ctx, server, s.mux.API()); ctx.Err() == nil {
 		return fmt.Errorf("serve the API: %w", err)
 	}
 	return ctx.Err()
