@@ -16,8 +16,12 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// checkLimit is how long the checker may think about an episode.
-const checkLimit = time.Minute
+const (
+	// checkLimit is how long the checker may think about an episode.
+	checkLimit = time.Minute
+	// blameLimit is how long it may think about one key, to say which are wrong.
+	blameLimit = 2 * time.Second
+)
 
 // Report is how an episode went.
 type Report struct {
@@ -197,17 +201,23 @@ func (st *stage) conclude(ctx context.Context, h *history, r *Report) (problems 
 	if err := st.readAll(ctx, h); err != nil {
 		problems = fail(err)
 	}
+	// Once more, so that the watches tell of all that the reads can have seen.
+	if until, err = st.mark(ctx, h); err != nil {
+		return fail(err)
+	}
 	if err := st.awaitWatchers(ctx, until); err != nil {
 		return fail(err)
 	}
+	holes := len(st.validator.holes)
 	problems = append(problems, st.validator.check(&st.record, until, h)...)
 	problems = append(problems, st.judgeGone(r)...)
 	r.count(h, st.validator)
-	verdict, info := checkLinearizable(h.ops, checkLimit)
+	resolved := resolve(h.ops, st.validator.changes, len(st.validator.holes) > holes)
+	verdict, info := checkLinearizable(resolved, checkLimit)
 	st.info = info
 	if verdict != porcupine.Ok {
 		problems = append(problems, fmt.Sprintf("the history is not linearizable: %s", verdict))
-		problems = append(problems, illegal(h.ops)...)
+		problems = append(problems, illegal(resolved)...)
 	}
 	if err := st.tidy(ctx, h); err != nil {
 		problems = fail(err)
@@ -223,7 +233,7 @@ func illegal(ops []Op) []string {
 	}
 	var out []string
 	for key, part := range parts {
-		if verdict, _ := checkLinearizable(part, checkLimit); verdict != porcupine.Ok {
+		if verdict, _ := checkLinearizable(part, blameLimit); verdict != porcupine.Ok {
 			out = append(out, fmt.Sprintf("%s: %s (%d operations)", key, verdict, len(part)))
 		}
 	}

@@ -320,15 +320,20 @@ func (s *scene) burst(but *Server) {
 	var writers sync.WaitGroup
 	for i := range burstWriters {
 		w := newWorker(100+i, s.rng.Uint64(), s.Cluster, s.h)
-		o := Op{Client: w.id, Kind: Create, Key: fmt.Sprintf("%s-b%d", s.h.name, i)}
 		writers.Go(func() {
-			for range writes {
+			o := Op{Client: w.id}
+			for n := range writes {
+				if o.Key == "" {
+					o.Key, o.Kind = fmt.Sprintf("%s-b%d-%d", s.h.name, i, n), Create
+				}
 				for o.Server = w.pick(); but != nil && o.Server == but.index; {
 					o.Server = w.rng.IntN(len(w.apis))
 				}
 				o.Value = w.value()
-				if done := w.do(o, filler); done.Result == Done || done.Result == Exists {
+				if w.do(o, filler).Result == Done {
 					o.Kind = Put
+				} else {
+					o.Key = "" // another one, so that no history of a key has many unknown outcomes
 				}
 			}
 			for _, a := range w.apis {

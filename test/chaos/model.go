@@ -40,9 +40,11 @@ type Op struct {
 	Expect         uint64 `json:",omitempty"` // the revision that Update and DeleteAt ask for
 	Value          string `json:",omitempty"` // written
 	Result         Result
-	Revision       uint64        `json:",omitempty"` // of what was written or read
-	Got            string        `json:",omitempty"` // read
-	Call, Return   time.Duration // Return means nothing for Unknown: such an operation stays open to the end
+	Revision       uint64 `json:",omitempty"` // of what was written or read
+	Got            string `json:",omitempty"` // read
+	Call, Return   time.Duration
+	// Open says that the client has had no answer, so that the operation may have happened at any time since; Return means nothing.
+	Open bool `json:",omitempty"`
 }
 
 func (o Op) write() bool { return o.Kind != Get }
@@ -61,6 +63,9 @@ func (o Op) String() string {
 	}
 	if o.Got != "" {
 		answer += "=" + o.Got
+	}
+	if o.Open {
+		answer += ", as the watches tell"
 	}
 	return fmt.Sprintf("%s -> %s (client %d, server-%d, %.3fs to %.3fs)", asked, answer, o.Client, o.Server+1,
 		o.Call.Seconds(), o.Return.Seconds())
@@ -165,17 +170,17 @@ func (s object) refused(o Op) bool {
 func (s object) update(o Op) []object {
 	may := s.there && (o.Kind == Put || s.at(o.Expect))
 	same := s.value == o.Value // then nothing need be written
-	written := object{there: true, revision: o.Revision, floor: s.newest(), value: o.Value}
+	next := object{there: true, revision: o.Revision, floor: s.newest(), value: o.Value}
 	if o.Kind == Update {
-		written.floor = max(written.floor, o.Expect)
+		next.floor = max(next.floor, o.Expect)
 	}
 	switch {
 	case o.Result == Unknown && !may:
 		return []object{s}
 	case o.Result == Unknown && (same || o.Kind == Update && s.revision == 0):
-		return []object{s, written}
+		return []object{s, next}
 	case o.Result == Unknown:
-		return []object{written}
+		return []object{next}
 	case o.Result != Done && s.refused(o):
 		return []object{s}
 	case o.Result != Done || !may:
@@ -183,8 +188,8 @@ func (s object) update(o Op) []object {
 	case same && s.at(o.Revision) && (o.Kind == Put || o.Revision == o.Expect):
 		s.revision = o.Revision
 		return []object{s}
-	case o.Revision > written.floor:
-		return []object{written}
+	case o.Revision > next.floor:
+		return []object{next}
 	}
 	return nil
 }
@@ -205,6 +210,62 @@ func (s object) remove(o Op) []object {
 	return nil
 }
 
+// written is a value at its place.
+type written struct{ key, value string }
+
+// resolve uses what the watches have told to settle the outcomes that no client knows, each of which would double the work of the
+// checker: a write that the watches tell of happened at that revision, and one of which neither they nor a read tell did not happen.
+// Of revisions that no watch covers (holes) nothing is concluded.
+//
+// It hides nothing: an operation without an answer may have happened at one revision or another, or never, so each order that
+// explains the settled history explains the whole one too. What is settled wrongly, because a watch lied, is one order less.
+func resolve(ops []Op, changes map[uint64]change, holes bool) []Op {
+	times, read := map[string]int{}, map[string]bool{}
+	deletions := map[string]int{} // events that no acknowledged deletion explains
+	for _, o := range ops {
+		switch {
+		case o.Kind == Get:
+			read[o.Got] = true
+		case o.Value != "":
+			times[o.Value]++
+		case o.Result == Done:
+			deletions[o.Key]--
+		}
+	}
+	told := map[written]uint64{}
+	for revision, c := range changes {
+		if c.kind == "DELETED" {
+			deletions[c.key]++
+		} else {
+			told[written{c.key, c.value}] = revision
+		}
+	}
+	var out []Op
+	for _, o := range ops {
+		revision, happened := told[written{o.Key, o.Value}]
+		switch {
+		case o.Result != Unknown:
+		case !o.write():
+			continue // it says nothing
+		case o.Value == "":
+			if deletions[o.Key] <= 0 && !holes {
+				continue
+			}
+			o.Open = true
+		case times[o.Value] > 1:
+			o.Open = true
+		case happened:
+			o.Result, o.Revision, o.Open = Done, revision, true
+		case !read[o.Value] && !holes:
+			continue
+		default:
+			o.Open = true
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
 // forever is after the end of every run.
 const forever = 1000 * time.Hour
 
@@ -217,7 +278,7 @@ func checkLinearizable(history []Op, limit time.Duration) (porcupine.CheckResult
 		switch {
 		case o.Result == Unknown && !o.write():
 			continue // it says nothing
-		case o.Result == Unknown:
+		case o.Result == Unknown, o.Open:
 			until = forever
 		}
 		operations = append(operations, porcupine.Operation{

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"pgregory.net/rapid"
 )
 
 // at places operations one after another, each as long as a tick, unless it has times already.
@@ -75,4 +76,86 @@ func TestModel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestResolve checks that the watches settle what no client knows, and nothing else.
+func TestResolve(t *testing.T) {
+	made := Op{Kind: Create, Value: "a", Result: Done, Revision: 10}
+	lost := Op{Kind: Put, Value: "b", Result: Unknown}
+	gone := Op{Kind: Delete, Result: Unknown}
+	told := map[uint64]change{10: {"ADDED", "k", 10, "a"}, 20: {"MODIFIED", "k", 20, "b"}}
+	none := map[uint64]change{10: told[10]}
+	read := func(revision uint64, value string) Op {
+		return Op{Kind: Get, Result: Done, Revision: revision, Got: value}
+	}
+	tests := []struct {
+		name    string
+		ops     []Op
+		changes map[uint64]change
+		holes   bool
+		left    int
+		want    porcupine.CheckResult
+	}{
+		{"it happened", at(made, lost, read(10, "a"), read(20, "b")), told, false, 4, porcupine.Ok},
+		{"it happened, and was not read", at(made, lost, read(10, "a")), told, false, 3, porcupine.Ok},
+		{"it happened later than this", at(made, read(20, "b"), lost), told, false, 3, porcupine.Illegal},
+		{"it did not happen", at(made, lost, read(10, "a")), none, false, 2, porcupine.Ok},
+		{"it is read, but not told", at(made, lost, read(20, "b")), none, false, 3, porcupine.Ok},
+		{"nobody knows", at(made, lost, read(10, "a")), none, true, 3, porcupine.Ok},
+		{"no deletion", at(made, gone, read(10, "a")), none, false, 2, porcupine.Ok},
+		{"no deletion, but missing", at(made, gone, Op{Kind: Get, Result: Missing}), none, false, 2, porcupine.Illegal},
+		{"a deletion", at(made, gone, Op{Kind: Get, Result: Missing}), map[uint64]change{10: told[10], 20: {"DELETED", "k", 20, "a"}}, false, 3, porcupine.Ok},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			ops := resolve(test.ops, test.changes, test.holes)
+			if got, _ := checkLinearizable(ops, time.Minute); len(ops) != test.left || got != test.want {
+				t.Errorf("%s, want %s: %v", got, test.want, ops)
+			}
+		})
+	}
+}
+
+// TestResolveHidesNothing checks, for random histories of a register that may lie and watches that may too, that whatever is found
+// linearizable after resolve was so before.
+func TestResolveHidesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var ops []Op
+		changes := map[uint64]change{}
+		for i := range rapid.IntRange(1, 9).Draw(t, "operations") {
+			o := Op{
+				Kind:   rapid.SampledFrom([]Kind{Get, Create, Put, Delete}).Draw(t, "kind"),
+				Result: rapid.SampledFrom([]Result{Done, Unknown, Unknown, Missing}).Draw(t, "result"),
+			}
+			value := func() string { return rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "value") }
+			switch {
+			case o.Kind == Get && o.Result == Done:
+				o.Got = value()
+				o.Revision = uint64(o.Got[0])
+			case o.Kind == Create || o.Kind == Put:
+				o.Value = value()
+				if o.Result == Done {
+					o.Revision = uint64(o.Value[0])
+				}
+			}
+			ops = append(ops, o)
+			if rapid.Bool().Draw(t, "told") {
+				revision := uint64(200 + i)
+				c := change{"MODIFIED", "k", revision, o.Value}
+				if o.Value == "" {
+					c = change{"DELETED", "k", revision, ""}
+				} else {
+					c.revision = uint64(o.Value[0])
+				}
+				changes[c.revision] = c
+			}
+		}
+		ops = at(ops...)
+		resolved := resolve(ops, changes, rapid.Bool().Draw(t, "holes"))
+		if after, _ := checkLinearizable(resolved, time.Minute); after == porcupine.Ok {
+			if before, _ := checkLinearizable(ops, time.Minute); before != porcupine.Ok {
+				t.Fatalf("%s before, %s after:\n%v\n%v", before, after, ops, resolved)
+			}
+		}
+	})
 }

@@ -249,7 +249,7 @@ func (s *stream) String() string {
 
 // writers compares the changes with what the clients of an episode have written, whose keys begin with its name.
 func (v *validator) writers(ops []Op, round span, name string) {
-	written, deleted := map[string]int{}, map[string]int{} // how often at most
+	puts, deleted := map[written]int{}, map[string]int{} // how often at most
 	acknowledged := map[string]int{}
 	for _, o := range ops {
 		happened := o.Result == Done || o.Result == Unknown
@@ -261,7 +261,7 @@ func (v *validator) writers(ops []Op, round span, name string) {
 				acknowledged[o.Key]++
 			}
 		default:
-			written[o.Value]++
+			puts[written{o.Key, o.Value}]++
 			if c, heard := v.changes[o.Revision]; o.Result == Done && (!heard && !v.inHole(o.Revision) || heard && (c.key != o.Key || c.value != o.Value)) {
 				v.problem("the watches have not told of an acknowledged write, but of %q: %s", c, o)
 			}
@@ -277,7 +277,11 @@ func (v *validator) writers(ops []Op, round span, name string) {
 			if deleted[c.key] < 0 {
 				v.problem("%s, but nobody did that, or not so often", c)
 			}
-		} else if written[c.value]--; written[c.value] < 0 {
+			continue
+		}
+		if w := (written{c.key, c.value}); puts[w] > 0 {
+			puts[w]--
+		} else {
 			v.problem("%s, but nobody did that, or not so often", c)
 		}
 	}

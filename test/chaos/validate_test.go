@@ -71,6 +71,13 @@ func TestValidator(t *testing.T) {
 			"have not told of 1 acknowledged deletions",
 		},
 		{"different contents", func(w *world) { w.r.streams[0].events[1].value = "other" }, "heard MODIFIED e-k @12=v-2, others MODIFIED e-k @12=other"},
+		{"a write under another key", func(w *world) {
+			w.h.ops[4].Result, w.h.ops[4].Revision = Unknown, 0
+			w.r.streams = w.r.streams[:2]
+			for _, s := range w.r.streams {
+				s.events[4].key = "e-other"
+			}
+		}, "nobody did that"},
 		{"an event of nobody", func(w *world) { w.h.ops[1].Result = Conflict }, "nobody did that"},
 		{"a write that happened twice", func(w *world) {
 			for _, s := range w.r.streams {
