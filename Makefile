@@ -18,6 +18,7 @@ SIZE_LIMIT := 45000000
 FUZZTIME ?= 20s
 BENCHTIME ?= 1s
 BENCH ?= .
+COUNT ?= 1
 EPISODES ?= 200
 CUTS ?= 100
 SEED ?= 1
@@ -124,8 +125,9 @@ bin/tools/golangci-lint: tools/lint/go.mod
 	cd tools/lint && nice -n 15 go build -o ../../bin/tools/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 .PHONY: bench
-bench: ## all benchmarks, in Go's own format (BENCH=regexp BENCHTIME=1s)
-	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...
+bench: ## all benchmarks, in Go's own format (BENCH=regexp BENCHTIME=1s COUNT=1)
+	@tools/deps.sh ip=iproute2 nft=nftables catatonit=catatonit etcd=etcd-server
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) -timeout 1h ./...
 
 .PHONY: fuzz
 fuzz: ## every fuzz test for FUZZTIME

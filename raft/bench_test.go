@@ -1,45 +1,123 @@
 package raft
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+	hraft "github.com/hashicorp/raft"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/test/load"
 )
 
-// BenchmarkPropose writes objects of 256 bytes from so many clients at a time, without the HTTP API.
-func BenchmarkPropose(b *testing.B) {
+// BenchmarkWrites creates objects of 256 bytes: through the typed client, and, as the limit of what can be had, in the library alone
+// with the same log.
+func BenchmarkWrites(b *testing.B) {
 	for _, servers := range []int{1, 3} {
-		for _, clients := range []int{1, 16, 64} {
-			b.Run(fmt.Sprintf("servers=%d/clients=%d", servers, clients), func(b *testing.B) {
-				c := newCluster(b, servers, nil)
-				leader := c.leader()
-				txn := put("object", strings.Repeat("x", 256))
-				var next atomic.Int64
-				var group sync.WaitGroup
-				b.ResetTimer()
-				for range clients {
-					group.Go(func() {
-						for next.Add(1) <= int64(b.N) {
-							if _, err := leader.Propose(b.Context(), txn); err != nil {
-								b.Error(err)
-								return
-							}
-						}
-					})
-				}
-				group.Wait()
-				b.StopTimer()
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "txn/s")
+		b.Run(fmt.Sprintf("system=store/servers=%d", servers), func(b *testing.B) {
+			c := newCluster(b, servers, func(cfg *Config) {
+				cfg.Store = store.New(store.Config{Persisted: true, Kinds: api.Kinds()})
+				cfg.ElectionTimeout = defaultElectionTimeout
 			})
-		}
+			leader := c.leader()
+			client := store.NewClient(store.ClientConfig{Durable: leader.store, Propose: leader})
+			round := 0
+			writes(b, func(ctx context.Context, request int) error {
+				object := &corev1.ConfigMap{Data: map[string]string{"value": strings.Repeat("x", 256)}}
+				object.Name, object.Namespace = fmt.Sprintf("bench-%d-%d", round, request), "default"
+				_, err := client.Create(ctx, object)
+				return err
+			}, &round)
+		})
+		b.Run(fmt.Sprintf("system=library/servers=%d", servers), func(b *testing.B) {
+			leader := newLibraryCluster(b, servers)
+			data := []byte(strings.Repeat("x", 256))
+			writes(b, func(context.Context, int) error { return leader.Apply(data, 0).Error() }, new(int))
+		})
 	}
 }
+
+func writes(b *testing.B, do func(ctx context.Context, request int) error, round *int) {
+	for _, clients := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			*round++
+			load.Run(b, clients, func(ctx context.Context, _, request int) error { return do(ctx, request) })
+		})
+	}
+}
+
+// newLibraryCluster is the library without anything of ours but the log: no state, no checkpoints. It returns the leader.
+func newLibraryCluster(b *testing.B, size int) *hraft.Raft {
+	b.Helper()
+	var members hraft.Configuration
+	nodes := make([]*hraft.Raft, size)
+	logs, transports := make([]*logStore, size), make([]*hraft.NetworkTransport, size)
+	for i := range size {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		transports[i] = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
+			Stream: plainStream{l}, MaxPool: 4, Timeout: ioTimeout, Logger: hclog.NewNullLogger(),
+		})
+		members.Servers = append(members.Servers, hraft.Server{ID: hraft.ServerID(fmt.Sprint(i)), Address: transports[i].LocalAddr()})
+		if logs[i], err = openLog(b.TempDir()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for i := range size {
+		conf := hraft.DefaultConfig()
+		conf.LocalID, conf.Logger, conf.NoLegacyTelemetry = members.Servers[i].ID, hclog.NewNullLogger(), true
+		conf.BatchApplyCh, conf.MaxAppendEntries, conf.SnapshotInterval = true, maxBatch, never
+		snapshots := hraft.NewDiscardSnapshotStore()
+		if err := hraft.BootstrapCluster(conf, logs[i], logs[i], snapshots, transports[i], members); err != nil {
+			b.Fatal(err)
+		}
+		var err error
+		if nodes[i], err = hraft.NewRaft(conf, nothing{}, logs[i], logs[i], snapshots, transports[i]); err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() {
+			_ = nodes[i].Shutdown().Error()
+			_ = transports[i].Close()
+			_ = logs[i].close()
+		})
+	}
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for _, n := range nodes {
+			if n.State() == hraft.Leader {
+				return n
+			}
+		}
+	}
+	b.Fatal("no leader")
+	return nil
+}
+
+// plainStream is TCP.
+type plainStream struct{ net.Listener }
+
+func (plainStream) Dial(to hraft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return net.DialTimeout("tcp", string(to), timeout)
+}
+
+// nothing is a state machine without a state.
+type nothing struct{}
+
+func (nothing) Apply(*hraft.Log) any                 { return nil }
+func (nothing) Snapshot() (hraft.FSMSnapshot, error) { return nil, errors.New("there is none") }
+func (nothing) Restore(io.ReadCloser) error          { return nil }
 
 // BenchmarkFailover measures from the death of a leader to the next write that succeeds.
 func BenchmarkFailover(b *testing.B) {

@@ -1,0 +1,91 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+const configMaps = "/api/v1/namespaces/default/configmaps"
+
+// conn is a client with one connection that it keeps. It does little itself, since it shares the machine with what is measured.
+type conn struct {
+	net.Conn
+	in  *bufio.Reader
+	out bytes.Buffer
+}
+
+func dial(ctx context.Context, address string, settings *tls.Config) (*conn, error) {
+	d := tls.Dialer{Config: settings}
+	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, apiPort))
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: c, in: bufio.NewReader(c)}, nil
+}
+
+// post sends a body and returns once the answer is read.
+func (c *conn) post(path, media string, body []byte) error {
+	c.out.Reset()
+	fmt.Fprintf(&c.out, "POST %s HTTP/1.1\r\nHost: shoal\r\nContent-Type: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n", path, media, media, len(body))
+	c.out.Write(body)
+	if _, err := c.Write(c.out.Bytes()); err != nil {
+		return err
+	}
+	answer, err := http.ReadResponse(c.in, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusCreated {
+		text, _ := io.ReadAll(answer.Body)
+		return fmt.Errorf("%s: %s", answer.Status, text)
+	}
+	_, err = io.Copy(io.Discard, answer.Body)
+	return err
+}
+
+// media are the forms in which an object can be sent, and how to write one of a name with so many bytes of data.
+var media = []struct {
+	name, contentType string
+	encode            func(name string, size int) ([]byte, error)
+}{
+	{"json", "application/json", func(name string, size int) ([]byte, error) {
+		return fmt.Appendf(nil, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":%q},"data":{"value":%q}}`, name, strings.Repeat("x", size)), nil
+	}},
+	{"protobuf", runtime.ContentTypeProtobuf, func(name string, size int) ([]byte, error) {
+		raw, err := (&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"value": strings.Repeat("x", size)}}).Marshal()
+		if err != nil {
+			return nil, err
+		}
+		body, err := (&runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, Raw: raw}).Marshal()
+		return append([]byte("k8s\x00"), body...), err
+	}},
+}
+
+func get(ctx context.Context, c *http.Client, url string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	answer, err := c.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	data, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", url, answer.Status)
+	}
+	return string(data), err
+}
