@@ -88,6 +88,9 @@ type target struct {
 func (t *target) propose(ctx context.Context, op Op) (uint64, error) {
 	if op.Value != nil {
 		var err error
+		if t.kind.Sensitive {
+			defer t.store.sealing.begin()()
+		}
 		if op.Value, err = t.store.seal(op.Key, op.Value); err != nil {
 			return 0, apierrors.NewInternalError(err)
 		}

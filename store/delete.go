@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -41,7 +43,7 @@ func (c *Client) Delete(ctx context.Context, key Key, opts *metav1.DeleteOptions
 
 // delete makes one attempt; a *ConflictError says that another write came between.
 func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptions) (api.Object, error) {
-	item, obj, err := t.current()
+	item, obj, whole, err := t.deletable()
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +60,9 @@ func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptio
 	}
 	op := Op{Key: t.key, Expect: item.Revision}
 	if stays {
+		if !whole {
+			return nil, apierrors.NewInternalError(fmt.Errorf("store: %s: %w: it has finalizers", t.key, ErrSealed))
+		}
 		if op.Value, err = t.encode(obj); err != nil {
 			return nil, err
 		}
@@ -68,6 +73,28 @@ func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptio
 	}
 	obj.SetResourceVersion(FormatRevision(revision))
 	return obj, nil
+}
+
+// deletable reads the stored object as a copy of our own. Of one that this server cannot decrypt there is the readable metadata, which is enough to
+// remove it: otherwise whoever lost a key could not replace what was encrypted with it.
+func (t *target) deletable() (item Item, obj api.Object, whole bool, err error) {
+	item, ok := t.store.Get(t.key)
+	if !ok {
+		return item, nil, false, apierrors.NewNotFound(t.resource(), t.key.Name)
+	}
+	obj, err = t.store.Decode(item)
+	if err == nil {
+		return item, obj, true, nil
+	}
+	if !errors.Is(err, ErrSealed) {
+		return item, nil, false, apierrors.NewInternalError(err)
+	}
+	obj = t.kind.New()
+	if err := obj.Unmarshal(item.Value); err != nil {
+		return item, nil, false, apierrors.NewInternalError(err)
+	}
+	obj.SetResourceVersion(FormatRevision(item.Revision))
+	return item, obj, false, nil
 }
 
 func checkPreconditions(t *target, obj api.Object, want *metav1.Preconditions) error {

@@ -2,8 +2,10 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -71,6 +73,49 @@ func (s *Store) seal(key Key, plain []byte) ([]byte, error) {
 	value := make([]byte, 0, len(sealedTag)+protowire.SizeBytes(len(sealed))+len(visible))
 	value = protowire.AppendBytes(append(value, sealedTag...), sealed)
 	return append(value, visible...), nil
+}
+
+// inFlight counts the proposals of sealed values, in rounds: who waits for those of the past does not hold up new ones.
+type inFlight struct {
+	mu    sync.Mutex
+	round *sync.WaitGroup // of the proposals that begin now
+}
+
+func newInFlight() *inFlight { return &inFlight{round: new(sync.WaitGroup)} }
+
+// begin counts a proposal until done is called.
+func (f *inFlight) begin() (done func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.round.Add(1)
+	return f.round.Done
+}
+
+// past begins a new round and returns what is closed when no proposal of the earlier ones is under way any more.
+func (f *inFlight) past() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	earlier, next := f.round, new(sync.WaitGroup)
+	next.Add(1) // a round is not over before the earlier ones are
+	f.round = next
+	over := make(chan struct{})
+	go func() { // ends with the proposals, which are bounded in time
+		earlier.Wait()
+		next.Done()
+		close(over)
+	}()
+	return over
+}
+
+// Settle returns when no proposal is under way any more whose value was sealed before the call. Those whose outcome was uncertain
+// may still be in the log.
+func (s *Store) Settle(ctx context.Context) error {
+	select {
+	case <-s.sealing.past():
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("store: proposals are under way: %w", ctx.Err())
+	}
 }
 
 // Plain returns the object's bytes of an item. They are the item's own when it is not sealed: nobody may change them.

@@ -2,8 +2,11 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -160,6 +163,56 @@ func TestReseal(t *testing.T) {
 	}
 }
 
+// TestSettle holds a proposal back: who settles waits for it, and nobody else waits for either.
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := sealedFixture(t)
+		held := &heldProposer{Proposer: NewLocal(f.durable), hold: make(chan struct{})}
+		slow := NewClient(ClientConfig{Durable: f.durable, Propose: held})
+		f.create(secret("before"))
+		var group sync.WaitGroup
+		group.Go(func() {
+			if _, err := slow.Create(t.Context(), secret("held")); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+
+		hurried, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := f.durable.Settle(hurried); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("it did not wait for the proposal: %v", err)
+		}
+		settled := make(chan error, 1)
+		group.Go(func() { settled <- f.durable.Settle(t.Context()) })
+		synctest.Wait()
+		f.create(secret("after"))
+		select {
+		case err := <-settled:
+			t.Fatalf("settled before the proposal was decided: %v", err)
+		default:
+		}
+		close(held.hold)
+		group.Wait()
+		if err := <-settled; err != nil {
+			t.Error(err)
+		}
+		if err := f.durable.Settle(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+type heldProposer struct {
+	Proposer
+	hold chan struct{}
+}
+
+func (p *heldProposer) Propose(ctx context.Context, txn Txn) (uint64, error) {
+	<-p.hold
+	return p.Proposer.Propose(ctx, txn)
+}
+
 func must2[T any](v T, ok bool) T {
 	if !ok {
 		panic("not there")
@@ -186,6 +239,22 @@ func TestWrongKeys(t *testing.T) {
 	}
 	if item, _ := f.durable.Get(key); item.Revision != 1 {
 		t.Error("what cannot be read was overwritten")
+	}
+	held := secret("held")
+	held.Finalizers = []string{"example.com/hold"}
+	f.create(held)
+	if err := keys.Set(newRing(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.client.Delete(ctx, KeyOf(f.durable, held), nil); !apierrors.IsInternalError(err) {
+		t.Errorf("the deletion of one with a finalizer was noted by overwriting it: %v", err)
+	}
+	if _, err := f.client.Delete(ctx, key, metav1.NewPreconditionDeleteOptions("another")); !apierrors.IsConflict(err) {
+		t.Errorf("deleted in spite of its UID: %v", err)
+	}
+	gone, err := f.client.Delete(ctx, key, nil)
+	if err != nil || gone.GetUID() != made.UID || f.exists(made) {
+		t.Errorf("what cannot be read cannot be deleted: %v, %v", gone, err)
 	}
 	if err := keys.Set(seal.Ring{}); err != nil {
 		t.Fatal(err)

@@ -39,6 +39,7 @@ type Store struct {
 	types     map[reflect.Type]*api.Kind
 	persisted bool
 	sealer    Sealer
+	sealing   *inFlight // from sealing a value until its proposal is decided
 	logger    *slog.Logger
 
 	mu       sync.RWMutex
@@ -67,6 +68,7 @@ func New(cfg Config) *Store {
 		types:     make(map[reflect.Type]*api.Kind, len(cfg.Kinds)),
 		persisted: cfg.Persisted,
 		sealer:    cfg.Sealer,
+		sealing:   newInFlight(),
 		logger:    cfg.Logger,
 		revision:  cfg.FirstRevision,
 		tables:    map[string]*table{},

@@ -56,8 +56,12 @@ type file struct {
 
 const fileVersion = 1
 
-// maxKeys bounds a ring: who rotates more often than he drops should be told.
-const maxKeys = 64
+// maxKeys bounds a ring: who rotates more often than he drops should be told. Merged rings may have a few more, and a file or a
+// message is believed up to maxParsed.
+const (
+	maxKeys   = 64
+	maxParsed = 4 * maxKeys
+)
 
 // NewRing makes a ring of one fresh, active key.
 func NewRing(now time.Time) (Ring, error) {
@@ -77,8 +81,8 @@ func Parse(data []byte) (Ring, error) {
 	if f.Version != fileVersion {
 		return Ring{}, fmt.Errorf("it is a keyring of the unknown version %d", f.Version)
 	}
-	if len(f.Keys) > maxKeys {
-		return Ring{}, fmt.Errorf("it has %d keys, more than %d", len(f.Keys), maxKeys)
+	if len(f.Keys) > maxParsed {
+		return Ring{}, fmt.Errorf("it has %d keys, more than %d", len(f.Keys), maxParsed)
 	}
 	for _, k := range f.Keys {
 		if len(k.Secret) != keySize || k.ID != idOf(k.Secret) || k.Generation == 0 {
