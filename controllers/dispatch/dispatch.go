@@ -102,9 +102,7 @@ func (d *Dispatcher) follow(ctx context.Context, resource string, handle func(st
 		if err != nil {
 			return fmt.Errorf("dispatch: follow %s: %w", resource, err)
 		}
-		for _, dev := range d.connected() {
-			d.compare(dev)
-		}
+		d.Compare()
 		err = pass(ctx, watcher, handle)
 		watcher.Close()
 		if err != nil && ctx.Err() == nil {
@@ -112,6 +110,13 @@ func (d *Dispatcher) follow(ctx context.Context, resource string, handle func(st
 		}
 	}
 	return nil
+}
+
+// Compare sends the devices all that differs from what they have, as when what could not be decrypted now can.
+func (d *Dispatcher) Compare() {
+	for _, dev := range d.connected() {
+		d.compare(dev)
+	}
 }
 
 // pass ends without an error when the watch was cut off for being slow.

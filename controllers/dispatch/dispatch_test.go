@@ -15,6 +15,7 @@ import (
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/controllers/dispatch"
 	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/store/seal"
 	"github.com/shoal-edge/shoal/transport"
 	"github.com/shoal-edge/shoal/transport/memory"
 	"github.com/shoal-edge/shoal/transport/transporttest"
@@ -28,13 +29,17 @@ type cluster struct {
 	client   *store.Client
 	network  *memory.Network
 	servers  []string
+	keys     *seal.Keyring
+	dispatch *dispatch.Dispatcher
 }
 
 func newCluster(t *testing.T) *cluster {
 	c := &cluster{
-		t: t, network: memory.NewNetwork(), servers: []string{"one"},
-		durable: store.New(store.Config{Kinds: api.Kinds()}), volatile: store.New(store.Config{Kinds: api.Kinds()}),
+		t: t, network: memory.NewNetwork(), servers: []string{"one"}, keys: new(seal.Keyring),
+		volatile: store.New(store.Config{Kinds: api.Kinds()}),
 	}
+	c.useKeys(c.newKeys())
+	c.durable = store.New(store.Config{Kinds: api.Kinds(), Sealer: c.keys})
 	local := store.NewLocal(c.volatile)
 	c.client = store.NewClient(store.ClientConfig{
 		Durable: c.durable, Propose: store.NewLocal(c.durable),
@@ -44,12 +49,29 @@ func newCluster(t *testing.T) *cluster {
 	dispatcher := dispatch.New(dispatch.Config{Client: c.client, Logger: logger, Servers: func() []string { return c.servers }})
 	hub := transport.NewHub(transport.HubConfig{Epoch: 1, Owner: dispatcher, Logger: logger})
 	dispatcher.Use(hub)
+	c.dispatch = dispatcher
 	c.run(hub.Run)
 	c.run(dispatcher.Run)
 	gate := transport.NewGate()
 	gate.Lead(hub)
 	c.network.Listen("one", gate)
 	return c
+}
+
+func (c *cluster) newKeys() seal.Ring {
+	c.t.Helper()
+	ring, err := seal.NewRing(time.Now())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return ring
+}
+
+func (c *cluster) useKeys(ring seal.Ring) {
+	c.t.Helper()
+	if err := c.keys.Set(ring); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 func (c *cluster) run(f func(context.Context) error) {
@@ -195,6 +217,47 @@ func TestDesired(t *testing.T) {
 		var pod corev1.Pod
 		return pod.Unmarshal([]byte(device.Desired()["pods/default/q"])) == nil && pod.DeletionTimestamp != nil
 	})
+}
+
+// TestKeysComeLater has a device keep a Secret that cannot be decrypted for a while, and get what it missed afterwards.
+func TestKeysComeLater(t *testing.T) {
+	c := newCluster(t)
+	c.node("a", "10.42.0.0/24")
+	secret := func(name string) {
+		c.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}})
+		c.create(&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "with-" + name},
+			Spec: corev1.PodSpec{
+				NodeName: "a", Containers: []corev1.Container{{Name: "c", Image: "i"}},
+				Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name}}}},
+			},
+		})
+	}
+	secret("held")
+	device, _ := c.device("a")
+	c.eventually("the Secret", has(device, "secrets/default/held"))
+
+	right := c.keys.Ring()
+	secret("missed")
+	c.eventually("the second Secret", has(device, "secrets/default/missed"))
+	c.useKeys(c.newKeys())
+	c.modify(store.Key{Resource: "pods", Namespace: "default", Name: "with-held"}, "", func(o api.Object) {
+		o.SetLabels(map[string]string{"changed": "yes"})
+	})
+	c.dispatch.Compare()
+	c.settled(device, "a")
+	if !has(device, "secrets/default/held")() {
+		t.Error("the device lost a Secret that could not be decrypted")
+	}
+
+	late, _ := c.device("a") // it takes the place of the first
+	c.eventually("the pods", has(late, "pods/default/with-missed"))
+	if has(late, "secrets/default/missed")() {
+		t.Error("a Secret came that could not be decrypted")
+	}
+	c.useKeys(right)
+	c.dispatch.Compare()
+	c.eventually("the missed Secret", has(late, "secrets/default/missed"))
 }
 
 func TestDeletedPodGoes(t *testing.T) {
