@@ -45,6 +45,8 @@ type Grant struct {
 	// For servers: certificate, and the authority's key.
 	Server []byte `json:"server,omitempty"`
 	CAKey  []byte `json:"caKey,omitempty"`
+	// SecretsKeys are, for servers, the keys under which Secrets are stored.
+	SecretsKeys []byte `json:"secretsKeys,omitempty"`
 	// Servers are the addresses of the control plane.
 	Servers []string `json:"servers"`
 }
@@ -73,7 +75,9 @@ type Members interface {
 type Authority struct {
 	CA      *CA
 	Members Members
-	Logger  *slog.Logger
+	// SecretsKeys returns what a joining server needs to read Secrets. Nil: nothing.
+	SecretsKeys func() ([]byte, error)
+	Logger      *slog.Logger
 }
 
 // ServeHTTP implements the join protocol.
@@ -134,7 +138,11 @@ func (a *Authority) grant(ctx context.Context, path string, peer *x509.Certifica
 	if err := a.Members.Claim(ctx, body.Name, KeyHash(peer)); err != nil {
 		return nil, err
 	}
-	return a.CA.grant(peer.PublicKey, body, a.Members.Servers())
+	grant, err := a.CA.grant(peer.PublicKey, body, a.Members.Servers())
+	if err == nil && body.Role == RoleServer && a.SecretsKeys != nil {
+		grant.SecretsKeys, err = a.SecretsKeys()
+	}
+	return grant, err
 }
 
 // checkRenewal lets a member renew its own certificate, even an expired one: the key is known, and a device may have been

@@ -77,7 +77,10 @@ func newSite(t *testing.T, ca *CA) *site {
 		ca: ca, address: tcp.Addr().String(), mux: NewMux(tcp, id, logger),
 		members: &fakeMembers{tokens: map[string]*corev1.Secret{}, names: map[string]string{}},
 	}
-	authority := &Authority{CA: ca, Members: s.members, Logger: logger}
+	authority := &Authority{
+		CA: ca, Members: s.members, Logger: logger,
+		SecretsKeys: func() ([]byte, error) { return []byte("keys"), nil },
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Add(2)
@@ -117,7 +120,7 @@ func TestJoin(t *testing.T) {
 	if name, ok := NodeName(id.Leaf()); !ok || name != "pi-1" {
 		t.Errorf("the certificate names %q", id.Leaf().Subject)
 	}
-	if grant.CAKey != nil || grant.Server != nil {
+	if grant.CAKey != nil || grant.Server != nil || grant.SecretsKeys != nil {
 		t.Error("an agent was given a server's secrets")
 	}
 	if _, err := Renew(ctx, id, req); err != nil {
@@ -130,7 +133,7 @@ func TestJoin(t *testing.T) {
 
 	srv := s.request(t, s.token(t, RoleServer, time.Time{}), RoleServer, "pi-3")
 	grant = must[*Grant](t)(Join(ctx, srv))
-	if _, err := ParseCA(grant.CA, grant.CAKey); err != nil || grant.Server == nil {
+	if _, err := ParseCA(grant.CA, grant.CAKey); err != nil || grant.Server == nil || string(grant.SecretsKeys) != "keys" {
 		t.Errorf("a server got an incomplete grant: %v", err)
 	}
 }
