@@ -42,6 +42,8 @@ type Config struct {
 	ForwardSlow http.RoundTripper
 	// Snapshots saves and restores the durable state. Nil: not served.
 	Snapshots Snapshots
+	// SecretsKeys rotates the keys under which Secrets are stored. Nil: not served.
+	SecretsKeys SecretsKeys
 	// DialDevice opens a tunnel to a device's HTTP API. Nil: no streams.
 	DialDevice func(ctx context.Context, node string) (net.Conn, error)
 	// Registry collects our metrics, and /metrics shows it. Nil: neither.
@@ -166,6 +168,9 @@ func (s *Server) serve(w *recorder, req *request) error {
 	}
 	if req.isResource {
 		return s.serveResource(w, req)
+	}
+	if req.URL.Path == SecretsPath {
+		return s.serveSecrets(w, req)
 	}
 	return s.serveOther(w, req)
 }

@@ -43,6 +43,9 @@ type Server struct {
 	ElectionTimeout time.Duration `yaml:"electionTimeout"`
 	// SANs are further names and addresses for the server's certificate.
 	SANs []string `yaml:"sans"`
+	// SecretsKeyFile holds the keys under which Secrets are stored. Default: pki/secrets.keys in the data folder. On another
+	// medium it is not stolen with the card.
+	SecretsKeyFile string `yaml:"secretsKeyFile"`
 }
 
 // Agent configures the part that runs pods.

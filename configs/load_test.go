@@ -31,6 +31,7 @@ func TestParseErrors(t *testing.T) {
 		"two documents":      {"nodeName: a\n---\nnodeName: b\n", "more than one YAML document"},
 		"bad name":           {"nodeName: Pi_1\n", `nodeName "Pi_1"`},
 		"relative folder":    {"dataDir: x\n", "must be an absolute path"},
+		"relative key file":  {"server:\n  secretsKeyFile: x\n", "server.secretsKeyFile"},
 		"join address":       {"join: {servers: [10.0.0.1]}\n", "must be host:port"},
 		"two tokens":         {"join: {token: a, tokenFile: b}\n", "keep one"},
 		"pod network":        {"server: {podCIDR: 10.42.0.1/16}\n", "must be an IPv4 network"},

@@ -50,6 +50,9 @@ func (s *Server) validate() error {
 	if s.NodeBits <= prefix.Bits() || s.NodeBits > 28 {
 		return fmt.Errorf("server.nodeBits %d must be above the %d bits of podCIDR and at most 28", s.NodeBits, prefix.Bits())
 	}
+	if s.SecretsKeyFile != "" && !filepath.IsAbs(s.SecretsKeyFile) {
+		return fmt.Errorf("server.secretsKeyFile %q must be an absolute path", s.SecretsKeyFile)
+	}
 	return atLeast(
 		limit{"server.nodeGrace", s.NodeGrace, time.Second},
 		limit{"server.replaceAfter", s.ReplaceAfter, time.Second},

@@ -70,6 +70,6 @@ others with 'shoal server' (up to five) or 'shoal agent'. Then use kubectl. 'sho
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServer(), newAgent(), newToken(), newSnapshot(), newRecover(), newVersion(), dev.Command(dev.WithFake(runFake)))
+	root.AddCommand(newServer(), newAgent(), newToken(), newSnapshot(), newSecrets(), newRecover(), newVersion(), dev.Command(dev.WithFake(runFake)))
 	return root
 }

@@ -26,6 +26,8 @@ func TestHelp(t *testing.T) {
 		{"token"},
 		{"token", "create", "--help"},
 		{"dev", "--help"},
+		{"secrets"},
+		{"secrets", "rotate-key", "--help"},
 		{"completion", "bash"},
 		{"completion", "zsh"},
 		{"version"},
@@ -76,6 +78,8 @@ func TestMistakes(t *testing.T) {
 		{[]string{"token", "create", "--kubeconfig", filepath.Join(dir, "none")}, 1, "name one with --kubeconfig or KUBECONFIG"},
 		{[]string{"token", "list", "--kubeconfig", notKubeconfig}, 1, `there is no context "x"`},
 		{[]string{"token", "list", "-o", "xml"}, 2, "use json"},
+		{[]string{"secrets", "status", "-o", "xml"}, 2, "use json"},
+		{[]string{"secrets", "rotate-key", "--kubeconfig", filepath.Join(dir, "none")}, 1, "name one with --kubeconfig or KUBECONFIG"},
 		{[]string{"version", "-o", "xml"}, 2, "use json"},
 	} {
 		code, _, stderr := shoal(t, tc.args...)

@@ -39,9 +39,9 @@ func newSnapshot() *cobra.Command {
 
 A snapshot is one file with all that kubectl can create: workloads, configuration, Secrets, nodes, and their revisions, true at
 one moment, with a checksum. It does not have what lives in the leader's memory only (Events, the nodes' heartbeats), nor images,
-volumes and logs, which are on the devices, nor the cluster's CA, which is in the folder pki of each server.
+volumes and logs, which are on the devices, nor the cluster's CA and the keys of Secrets, which are in the folder pki of each server.
 
-It holds Secrets: keep it as you keep them.`,
+Secrets are encrypted in it. To restore them, a cluster needs the keys of that time: keep a copy of pki/secrets.keys apart from it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -251,6 +251,11 @@ func (s *snapshotCommand) restoreOnline(cmd *cobra.Command, path string, force b
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "restored: %d objects of the cluster %s, all at revision %d\n",
 		restored.Snapshot.Objects, restored.Cluster, restored.Revision)
+	if err != nil || restored.Unreadable == 0 {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.ErrOrStderr(),
+		"warning: %d Secrets were encrypted with keys that this cluster does not have: delete them and apply them again\n", restored.Unreadable)
 	return err
 }
 

@@ -167,6 +167,9 @@ func save(dir string, o Options, request pki.JoinRequest, grant *pki.Grant) erro
 		if err := saveKubeconfig(o.Config, ca); err != nil {
 			return err
 		}
+		if err := saveGrantedKeys(o.Config, grant.SecretsKeys); err != nil {
+			return err
+		}
 	}
 	if err := pki.Write(dir, "ca.crt", grant.CA, 0o644); err != nil {
 		return err

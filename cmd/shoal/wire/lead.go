@@ -51,7 +51,8 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 	group.Go(func() error { return dispatcher.Run(ctx) })
 	group.Go(func() error { return hub.Run(ctx) })
 	group.Go(func() error { return s.claimOwnName(ctx) })
-	defer s.gate.Lead(hub)()
+	group.Go(func() error { return s.reseal(ctx, dispatcher.Compare) })
+	group.Go(func() error { return s.admitDevices(ctx, hub) })
 	return group.Wait()
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,8 @@ type Server struct {
 	volatile atomic.Pointer[volatile]      // while this server leads
 	hub      atomic.Pointer[transport.Hub] // while this server leads
 	client   *store.Client
+	keys     *keys
+	rotating sync.Mutex // while keys are changed, or the state is replaced
 	node     *raft.Node
 	gate     *transport.Gate
 	registry *prometheus.Registry
@@ -76,6 +79,9 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	if s.id, err = loadOrJoin(ctx, o, pki.RoleServer); err != nil {
 		return nil, err
 	}
+	if s.keys, err = openKeys(o.Config, o.Logger); err != nil {
+		return nil, err
+	}
 	s.mux = pki.NewMux(listener, s.id.server, o.Logger)
 	servers := []string{s.loopback(port)}
 	if err := s.openStore(); errors.Is(err, raft.ErrSuperseded) {
@@ -108,7 +114,7 @@ func listen(ctx context.Context, address, key string) (net.Listener, error) {
 }
 
 func (s *Server) openStore() error {
-	s.durable = store.New(store.Config{Kinds: api.Kinds(), Persisted: true, Logger: s.o.Logger})
+	s.durable = store.New(store.Config{Kinds: api.Kinds(), Persisted: true, Sealer: s.keys, Logger: s.o.Logger})
 	node, err := raft.Open(raft.Config{
 		ID:              s.o.Config.NodeName,
 		Address:         s.address,
@@ -123,6 +129,9 @@ func (s *Server) openStore() error {
 		return err
 	}
 	s.node = node
+	if err := s.checkKeys(); err != nil {
+		return errors.Join(err, node.Close())
+	}
 	registerRaftMetrics(s.registry, node)
 	if s.id.found {
 		if err := begun(s.o.Config.DataDir); err != nil {
@@ -200,7 +209,10 @@ func (s *Server) runControlPlane(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return s.mux.Run(ctx) })
 	group.Go(func() error { return s.serveAPI(ctx) })
 	group.Go(func() error {
-		authority := &pki.Authority{CA: s.id.ca, Members: s.members(), Logger: s.o.Logger}
+		authority := &pki.Authority{
+			CA: s.id.ca, Members: s.members(), Logger: s.o.Logger,
+			SecretsKeys: func() ([]byte, error) { return s.keys.Ring().Marshal() },
+		}
 		return authority.Serve(ctx, s.mux.Join())
 	})
 	if s.o.Links != nil {
@@ -213,6 +225,7 @@ func (s *Server) runControlPlane(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return s.node.Run(ctx, s.lead) })
 	group.Go(func() error { return s.followLeader(ctx) })
 	group.Go(func() error { return s.announce(ctx) })
+	group.Go(func() error { return s.keepKeys(ctx) })
 }
 
 // deviceOf names the device at the other end of a link.
@@ -244,7 +257,8 @@ func (s *Server) serveAPI(ctx context.Context) error {
 		Consensus:   consensus{s.node},
 		Forward:     forward,
 		ForwardSlow: slow,
-		Snapshots:   snapshots{s.node},
+		Snapshots:   snapshots{s},
+		SecretsKeys: secretsKeys{s},
 		DialDevice:  s.gate.Dial,
 		Registry:    s.registry,
 		Ready:       map[string]func() error{"agent": s.agent.ready},
@@ -254,11 +268,14 @@ func (s *Server) serveAPI(ctx context.Context) error {
 	server := answers.HTTP()
 	handler := server.Handler
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == membersPath {
+		switch r.URL.Path {
+		case membersPath:
 			s.serveMembers(w, r)
-			return
+		case exchangePath:
+			s.serveExchange(w, r)
+		default:
+			handler.ServeHTTP(w, r)
 		}
-		handler.ServeHTTP(w, r)
 	})
 	if err := pki.ServeHTTP(ctx, server, s.mux.API()); ctx.Err() == nil {
 		return fmt.Errorf("serve the API: %w", err)

@@ -20,20 +20,27 @@ type Restored struct {
 	// Revision and Cluster are what the snapshot's objects have become.
 	Revision uint64         `json:"revision"`
 	Cluster  raft.ClusterID `json:"cluster"`
+	// Unreadable are Secrets of the snapshot that were encrypted with keys that the cluster does not have.
+	Unreadable int `json:"unreadable,omitempty"`
 }
 
 // snapshots is the consensus as the API server saves and restores it.
-type snapshots struct{ node *raft.Node }
+type snapshots struct{ s *Server }
 
 func (s snapshots) Open(ctx context.Context) (io.ReadCloser, int64, error) {
-	return s.node.OpenSnapshot(ctx)
+	return s.s.node.OpenSnapshot(ctx)
 }
 
 func (s snapshots) Restore(ctx context.Context, from io.Reader, size int64) (any, error) {
-	info, revision, err := s.node.RestoreSnapshot(ctx, from, size)
+	if !s.s.rotating.TryLock() {
+		return nil, errRotating()
+	}
+	defer s.s.rotating.Unlock()
+	info, revision, err := s.s.node.RestoreSnapshot(ctx, from, size)
 	switch {
 	case err == nil:
-		return Restored{info, revision, s.node.Cluster()}, nil
+		wake(s.s.keys.changed) // what came may be plain, or encrypted with old keys
+		return Restored{info, revision, s.s.node.Cluster(), s.s.secretsStatus().Unreadable}, nil
 	case errors.Is(err, raft.ErrSnapshotData):
 		return nil, apierrors.NewBadRequest(err.Error())
 	case errors.Is(err, raft.ErrNoSpace):
