@@ -21,6 +21,7 @@ var served = sync.OnceValue(func() *table {
 			configMaps(), events(), namespaces(), nodes(), pods(), secrets(), serviceAccounts(),
 			deployments(), replicaSets(),
 			leases(),
+			clusterRoleBindings(), clusterRoles(), roleBindings(), roles(),
 		},
 		byResource: map[string]*Kind{},
 		byGVK:      map[schema.GroupVersionKind]*Kind{},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -111,6 +112,17 @@ func TestOtherRows(t *testing.T) {
 		{node, []any{"n", "Ready,SchedulingDisabled", "server", "2m", "v1", "10.0.0.1", "<none>", "<unknown>", "6.1 (arm64)", "<unknown>"}},
 		{event, []any{"8m", "Normal", "Pulled", "pod/p", "", "agent, n", "done", "9m", int64(1), "e"}},
 		{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "c"}, Data: map[string]string{"a": "b"}}, []any{"c", int64(1), "<unknown>"}},
+		{&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "r", CreationTimestamp: metav1.NewTime(time.Unix(0, 0))}}, []any{"r", "1970-01-01T00:00:00Z"}},
+		{&rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: "b", CreationTimestamp: minutes(2)},
+			RoleRef:    rbacv1.RoleRef{Kind: "ClusterRole", Name: "view"},
+			Subjects: []rbacv1.Subject{
+				{Kind: "User", Name: "jane"},
+				{Kind: "User", Name: "joe"},
+				{Kind: "Group", Name: "ops"},
+				{Kind: "ServiceAccount", Namespace: "web", Name: "bot"},
+			},
+		}, []any{"b", "ClusterRole/view", "2m", "jane, joe", "ops", "web/bot"}},
 	} {
 		if diff := cmp.Diff(c.want, api.KindFor(c.obj).Row(c.obj, now)); diff != "" {
 			t.Error(diff)

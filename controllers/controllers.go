@@ -29,6 +29,7 @@ const (
 	replicaSets     = "replicasets.apps"
 	serviceAccounts = "serviceaccounts"
 	configMaps      = "configmaps"
+	clusterRoles    = "clusterroles.rbac.authorization.k8s.io"
 )
 
 // Defaults of Config.
@@ -98,6 +99,7 @@ func New(cfg Config) (*Controllers, error) {
 	}
 	c.runners = append(c.runners, c.recorder.Run)
 	c.addNamespaces()
+	c.addRoles()
 	c.addReplicaSets()
 	c.addDeployments()
 	c.addScheduler()

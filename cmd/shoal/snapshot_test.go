@@ -3,12 +3,14 @@ package main
 import (
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/shoal-edge/shoal/cmd/shoal/fleet"
+	"github.com/shoal-edge/shoal/cmd/shoal/kube"
 	"github.com/shoal-edge/shoal/configs"
 )
 
@@ -124,8 +126,9 @@ func TestSnapshotCommands(t *testing.T) {
 func waitForLeader(t *testing.T, f *fleet.Fleet) {
 	t.Helper()
 	for {
-		if code, _, _ := shoal(t, "token", "list", "--kubeconfig", f.Kubeconfig()); code == 0 {
-			return
+		client, err := kube.Load(f.Kubeconfig())
+		if err == nil && client.Do(t.Context(), http.MethodGet, "/api/v1/namespaces/kube-system", nil, nil) == nil {
+			return // it leads, and its controllers have begun
 		}
 		if t.Context().Err() != nil {
 			t.Fatal("no leader")
