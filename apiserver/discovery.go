@@ -41,10 +41,11 @@ var catalogue = sync.OnceValue(func() []resource {
 			all = append(all, subresource(k, sub))
 		}
 	}
-	for _, r := range reviews.Resources() {
+	for _, r := range reviews.All() {
+		gv := r.GVK.GroupVersion()
 		all = append(all, resource{
-			gv: r.GroupVersion(), name: r.Resource, singular: strings.TrimSuffix(r.Resource, "s"), kind: reviews.Kind(r).Kind,
-			of: r.GroupVersion(), verbs: []string{"create"},
+			gv: gv, name: r.Resource, singular: strings.ToLower(r.GVK.Kind), kind: r.GVK.Kind, of: gv, namespaced: r.Namespaced,
+			verbs: []string{"create"},
 		})
 	}
 	slices.SortStableFunc(all, func(a, b resource) int { return strings.Compare(a.gv.String(), b.gv.String()) })

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -100,13 +99,7 @@ func (s *Server) forwardThrough(transport http.RoundTripper, w *recorder, req *r
 		FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "https", addr, addr
-			for h := range p.Out.Header {
-				if strings.HasPrefix(h, "Impersonate-") {
-					p.Out.Header.Del(h)
-				}
-			}
-			p.Out.Header.Set(headerRemoteUser, req.user.name)
-			p.Out.Header[headerRemoteGroup] = req.user.groups
+			setRemoteUser(p.Out.Header, &req.user.User)
 			if req.body != nil {
 				p.Out.Body, p.Out.ContentLength = io.NopCloser(bytes.NewReader(req.body)), int64(len(req.body))
 			}

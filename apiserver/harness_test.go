@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/bootstrap"
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/store"
 )
@@ -71,8 +73,10 @@ func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 	b := &bed{t: t, durable: durable, consensus: &consensus{durable: durable}}
 	b.consensus.leads.Store(true)
 	proposer := store.NewLocal(durable)
-	b.client = store.NewClient(store.ClientConfig{
-		Durable: durable, Propose: proposer, Admit: []store.Admitter{apiserver.NamespaceLifecycle()},
+	authorizer := apiserver.NewAuthorizer(durable)
+	admit := []store.Admitter{apiserver.NamespaceLifecycle()}
+	clients := store.ClientConfig{
+		Durable: durable, Propose: proposer, Admit: admit,
 		Now: func() time.Time { return epoch },
 		Volatile: func() (*store.Store, store.Proposer, error) {
 			if !b.consensus.IsLeader() {
@@ -80,10 +84,12 @@ func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 			}
 			return volatile, local, nil
 		},
-	})
+	}
+	b.client = store.NewClient(clients)
+	clients.Admit = slices.Concat(admit, authorizer.Guards())
 	b.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
 	cfg := apiserver.Config{
-		Client: b.client, Durable: durable, Consensus: b.consensus, Registry: prometheus.NewRegistry(),
+		Client: store.NewClient(clients), Durable: durable, Authorizer: authorizer, Consensus: b.consensus, Registry: prometheus.NewRegistry(),
 		Now: func() time.Time { return epoch.Add(5 * time.Minute) }, LeaderWait: time.Second,
 	}
 	for _, f := range change {
@@ -91,6 +97,13 @@ func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 	}
 	b.serve(apiserver.New(cfg).Handler())
 	return b
+}
+
+// withRoles gives the cluster its default roles.
+func withRoles(b *bed, _ *apiserver.Config) {
+	for _, object := range bootstrap.Policy() {
+		b.create(object)
+	}
 }
 
 func (b *bed) serve(h http.Handler) {

@@ -183,7 +183,7 @@ func TestResourceVersionOfTheFuture(t *testing.T) {
 }
 
 func TestDiscovery(t *testing.T) {
-	b := newBed(t)
+	b := newBed(t, withRoles)
 	var resources metav1.APIResourceList
 	b.get(&resources, call{path: "/apis/apps/v1", as: "joe|users"})
 	names := map[string]metav1.APIResource{}
@@ -275,7 +275,7 @@ func mustResolve(t *testing.T, doc json.RawMessage, schemas map[string]json.RawM
 }
 
 func TestHealthAndVersion(t *testing.T) {
-	b := newBed(t)
+	b := newBed(t, withRoles)
 	if answer, data := b.do(call{path: "/readyz?verbose"}); answer.StatusCode != 200 || string(data) != "[+]leader ok\n[+]ping ok\nreadyz check passed\n" {
 		t.Errorf("%d %s", answer.StatusCode, data)
 	}

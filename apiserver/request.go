@@ -28,7 +28,8 @@ type request struct {
 	verb       string
 
 	kind     *api.Kind // nil when the resource is not served, or is a review
-	body     []byte    // read once, so that a request can be tried again
+	review   *reviews.Review
+	body     []byte // read once, so that a request can be tried again
 	warnings []string
 }
 
@@ -56,6 +57,9 @@ func parse(r *http.Request) *request {
 		req.sub = strings.Join(parts[2:], "/")
 	}
 	req.verb = verbOf(r.Method, req.name, req.query)
+	if review := reviews.Find(req.gv.WithResource(req.resource)); review != nil && review.Namespaced == (req.namespace != "") {
+		req.review = review
+	}
 	kind := api.ByResource(req.groupResource().String())
 	if kind != nil && kind.GVK.Version == req.gv.Version && req.scoped(kind) {
 		req.kind = kind
@@ -107,9 +111,7 @@ func (req *request) key() store.Key {
 	return store.Key{Resource: req.kind.GroupResource(), Namespace: req.namespace, Name: req.name}
 }
 
-func (req *request) isReview() bool {
-	return slices.Contains(reviews.Resources(), req.gv.WithResource(req.resource))
-}
+func (req *request) isReview() bool { return req.review != nil }
 
 // isStream reports whether the request is answered by the pod's device, byte for byte.
 func (req *request) isStream() bool {

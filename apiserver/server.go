@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 
+	"github.com/shoal-edge/shoal/apiserver/access"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -36,6 +37,8 @@ type Config struct {
 	Client    *store.Client
 	Durable   *store.Store
 	Consensus Consensus
+	// Authorizer decides what users may do. Client should ask its Guards before it writes. Nil: a new one of Durable.
+	Authorizer *Authorizer
 	// Forward reaches other servers over HTTP/1.1 with this server's certificate. Nil: there are none.
 	Forward http.RoundTripper
 	// ForwardSlow does the same without a limit for the answer. Nil: Forward.
@@ -96,6 +99,9 @@ func New(cfg Config) *Server {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Authorizer == nil {
+		cfg.Authorizer = NewAuthorizer(cfg.Durable)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -143,12 +149,17 @@ func (s *Server) Handler() http.Handler {
 }
 
 func (s *Server) serve(w *recorder, req *request) error {
-	user, err := authenticate(req.Request)
-	if err != nil {
+	var err error
+	if req.user, err = s.authenticate(req.Request); err != nil {
 		return err
 	}
-	req.user = user
-	if err := authorize(req); err != nil {
+	if !req.user.forwarded {
+		if err := s.impersonate(req); err != nil {
+			return err
+		}
+	}
+	req.Request = req.WithContext(access.WithUser(req.Context(), &req.user.User))
+	if err := s.authorize(req); err != nil {
 		return err
 	}
 	if req.URL.Path == SnapshotPath {
@@ -217,5 +228,5 @@ func (s *Server) finish(w *recorder, req *request, began time.Time) {
 	}
 	w.limit(time.Time{})
 	s.metrics.count(req, w.code, time.Since(began))
-	s.cfg.Logger.Debug("request", "method", req.Method, "path", req.URL.Path, "user", req.user.name, "code", w.code)
+	s.cfg.Logger.Debug("request", "method", req.Method, "path", req.URL.Path, "user", req.user.Name, "code", w.code)
 }

@@ -104,9 +104,7 @@ func (s *Server) toDevice(w http.ResponseWriter, req *request, node, path string
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", "device", "device"
 			p.Out.URL.Path, p.Out.URL.RawPath = path, ""
-			for _, h := range []string{headerRemoteUser, headerRemoteGroup, headerAsUser, headerAsGroup, "Authorization"} {
-				p.Out.Header.Del(h)
-			}
+			dropUser(p.Out.Header) // the device hears from the server, not from the user
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { failure = err },
 	}

@@ -103,6 +103,9 @@ func (w *Watcher) Next(ctx context.Context) ([]Event, error) {
 	}
 }
 
+// Poll is Next without waiting: it returns what there is, which may be nothing.
+func (w *Watcher) Poll() ([]Event, error) { return w.take() }
+
 func (w *Watcher) take() ([]Event, error) {
 	s := w.store
 	s.mu.RLock()

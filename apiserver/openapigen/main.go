@@ -72,8 +72,12 @@ func servedPaths() map[schema.GroupVersion]map[string]bool {
 			add(gv, root+"/{name}/"+sub)
 		}
 	}
-	for _, r := range reviews.Resources() {
-		add(r.GroupVersion(), r.Resource)
+	for _, r := range reviews.All() {
+		root := r.Resource
+		if r.Namespaced {
+			root = "namespaces/{namespace}/" + r.Resource
+		}
+		add(r.GVK.GroupVersion(), root)
 	}
 	return all
 }

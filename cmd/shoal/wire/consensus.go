@@ -19,9 +19,11 @@ func (c consensus) Leader() (id, address string, ok bool) {
 	return c.Node.Leader()
 }
 
-// strictClient is for users: it refuses no write by an old state. Controllers look again anyway, and ask the quorum for nothing.
-func (s *Server) strictClient() *store.Client {
+// strictClient is for users: it refuses no write by an old state, and asks the guards, too. Controllers look again anyway, and
+// ask the quorum for nothing.
+func (s *Server) strictClient(guards []store.Admitter) *store.Client {
 	cfg := s.clientConfig()
+	cfg.Admit = append(cfg.Admit, guards...)
 	cfg.Confirm = func(ctx context.Context) error {
 		revision, err := s.node.ReadIndex(ctx)
 		if err != nil {

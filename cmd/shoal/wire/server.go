@@ -251,9 +251,11 @@ func (s *Server) serveAPI(ctx context.Context) error {
 	slow := forward.Clone()
 	slow.ResponseHeaderTimeout = 0
 	defer slow.CloseIdleConnections()
+	authorizer := apiserver.NewAuthorizer(s.durable)
 	answers := apiserver.New(apiserver.Config{
-		Client:      s.strictClient(),
+		Client:      s.strictClient(authorizer.Guards()),
 		Durable:     s.durable,
+		Authorizer:  authorizer,
 		Consensus:   consensus{s.node},
 		Forward:     forward,
 		ForwardSlow: slow,
