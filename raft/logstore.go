@@ -218,17 +218,18 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 	}
 	for ; first <= last; first += batch {
 		until := min(last, first+batch-1)
-		left := newest
+		var left uint64
 		failpoint.Hit("log.truncate.before")
 		err := s.update(func(tx *bbolt.Tx) error {
 			bucket := tx.Bucket(bucketLog())
+			left = bucket.Sequence() // entries may have come while a compaction was on its way here
 			for index := first; index <= until; index++ {
 				k := logKey(index)
 				if err := bucket.Delete(k[:]); err != nil {
 					return err
 				}
 			}
-			if until < newest {
+			if until < left {
 				return nil
 			}
 			// A cursor would not end: bbolt's Last goes round in circles when a transaction has emptied several pages.

@@ -64,3 +64,38 @@ func checkEdges(t *testing.T, log *logStore, first, last uint64) {
 		t.Errorf("the log has the entries %d to %d (%v, %v), not %d to %d", gotFirst, gotLast, err1, err2, first, last)
 	}
 }
+
+// TestCompactionMeetsAppend has entries come while a compaction removes all those before, as after a restore.
+func TestCompactionMeetsAppend(t *testing.T) {
+	dir := t.TempDir()
+	log, err := openLog(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, last := uint64(1), uint64(0)
+	for range 100 {
+		if err := log.StoreLogs([]*hraft.Log{{Index: last + 1, Term: 1}, {Index: last + 2, Term: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		last += 2
+		appended := make(chan error, 1)
+		go func() { appended <- log.StoreLog(&hraft.Log{Index: last + 1, Term: 1}) }()
+		if err := log.DeleteRange(first, last); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-appended; err != nil {
+			t.Fatal(err)
+		}
+		last++
+		first = last
+	}
+	checkEdges(t, log, first, last)
+	if err := log.close(); err != nil {
+		t.Fatal(err)
+	}
+	if log, err = openLog(dir); err != nil { // finds damage
+		t.Fatal(err)
+	}
+	defer log.close()
+	checkEdges(t, log, first, last)
+}
