@@ -72,7 +72,7 @@ func newLibraryCluster(b *testing.B, size int) *hraft.Raft {
 			Stream: plainStream{l}, MaxPool: 4, Timeout: ioTimeout, Logger: hclog.NewNullLogger(),
 		})
 		members.Servers = append(members.Servers, hraft.Server{ID: hraft.ServerID(fmt.Sprint(i)), Address: transports[i].LocalAddr()})
-		if logs[i], err = openLog(b.TempDir()); err != nil {
+		if logs[i], err = openLog(b.TempDir(), true); err != nil {
 			b.Fatal(err)
 		}
 	}

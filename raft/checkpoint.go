@@ -25,6 +25,7 @@ import (
 type checkpoint struct {
 	path    string
 	store   *store.Store
+	alarm   *alarm    // may be nil
 	cluster ClusterID // guarded by mu
 	refresh func()    // set before the library runs
 
@@ -100,7 +101,7 @@ func (c *checkpoint) acquire() (*handle, error) {
 	if c.open == nil {
 		db, err := openBolt(c.path, boltOptions())
 		if err != nil {
-			return nil, err
+			return nil, c.alarm.heed(err)
 		}
 		c.open = &handle{db: db}
 	}
@@ -125,7 +126,7 @@ func (c *checkpoint) view(f func(*bbolt.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(guard(c.path, func() error { return h.db.View(f) }), c.release(h))
+	return c.alarm.heed(errors.Join(guard(c.path, func() error { return h.db.View(f) }), c.release(h)))
 }
 
 // load fills the store from the present file.
@@ -209,7 +210,7 @@ func (c *checkpoint) update(path string, f func(*bbolt.Tx) error) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(guard(path, func() error { return h.db.Update(f) }), c.release(h))
+		return c.alarm.heed(errors.Join(guard(path, func() error { return h.db.Update(f) }), c.release(h)))
 	}
 	if err := os.RemoveAll(path); err != nil {
 		return err

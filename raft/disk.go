@@ -45,8 +45,7 @@ type DamagedError struct {
 }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("%s is damaged (%v): move the folder %s away and join again to copy the state from the other servers, "+
-		"or restore a snapshot if this was the only one", e.Path, e.Err, filepath.Dir(e.Path))
+	return fmt.Sprintf("%s is damaged: %v", e.Path, e.Err)
 }
 
 func (e *DamagedError) Unwrap() error { return e.Err }

@@ -121,11 +121,35 @@ func newClusterThat(t testing.TB, lead Lead, size int, configure func(*Config)) 
 		if err := c.members[i].Adopt(c.members[0].Cluster()); err != nil {
 			t.Fatal(err)
 		}
+		c.readmit(i)
 		if err := c.leader().Join(c.soon(), fmt.Sprint("s", i), c.addresses[i], true); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return c
+}
+
+// readmit does what a new server, or one that has lost its state, does with the leader, and waits until it has caught up.
+func (c *testCluster) readmit(i int) {
+	c.Helper()
+	m := c.members[i]
+	for m.OnProbation() {
+		r, err := c.leader().Readmit(c.soon(), fmt.Sprint("s", i), c.addresses[i])
+		if errors.Is(err, store.ErrNotLeader) {
+			continue
+		}
+		if err := errors.Join(err, m.Readmitted(r)); err != nil {
+			c.Fatal(err)
+		}
+		for ended := time.After(20 * time.Second); m.OnProbation(); {
+			select {
+			case <-m.LeaderChanges():
+			case <-time.After(10 * time.Millisecond):
+			case <-ended:
+				c.Fatalf("server %d does not catch up to %+v: it has applied entry %d", i, r, m.raft.AppliedIndex())
+			}
+		}
+	}
 }
 
 // soon is a context that ends when something must have happened long ago.

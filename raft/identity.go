@@ -98,7 +98,7 @@ func openIdentity(dir string) (*identity, error) {
 	var damaged *DamagedError
 	if errors.As(err, &damaged) {
 		// The log and the checkpoint know the cluster too, and so do the other servers.
-		err = os.Rename(damaged.Path, damaged.Path+time.Now().UTC().Format(".damaged-20060102T150405Z"))
+		_, err = setAside(damaged.Path, time.Now())
 	}
 	if err != nil {
 		return nil, err
@@ -230,7 +230,7 @@ func (n *Node) settleCluster() error {
 			return fmt.Errorf("the files in %s are of different clusters, %s and %s: was one of them copied there?", n.cfg.Dir, own, other)
 		}
 	}
-	if own.IsZero() && n.cfg.Bootstrap {
+	if own.IsZero() && n.cfg.Bootstrap && !n.OnProbation() {
 		own = NewClusterID()
 	}
 	if own.IsZero() {

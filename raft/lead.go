@@ -25,6 +25,7 @@ func (n *Node) Run(ctx context.Context, lead Lead) error {
 	group.Go(func() error { return n.writeCheckpoints(groupCtx) })
 	group.Go(func() error { return n.watchLeader(groupCtx) })
 	group.Go(func() error { return n.suspectLeader(groupCtx) })
+	group.Go(func() error { return n.serveProbation(groupCtx) })
 	group.Go(func() error { return n.announcer.run(groupCtx) })
 	group.Go(func() error { return n.followLeadership(groupCtx, lead) })
 	group.Go(func() error {
@@ -33,6 +34,8 @@ func (n *Node) Run(ctx context.Context, lead Lead) error {
 			return n.fsm.failure
 		case <-n.identity.ended:
 			return ErrSuperseded // why is logged
+		case <-n.alarm.raised:
+			return n.alarm.err
 		case <-groupCtx.Done():
 			return nil
 		}

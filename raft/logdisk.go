@@ -30,6 +30,8 @@ const retryPause = time.Second
 type logDisk struct {
 	path   string
 	logger *slog.Logger
+	alarm  *alarm // may be nil
+	roots  error  // what was wrong with the root pages when the file was opened first, or nil
 
 	writing  sync.Mutex // one writer; guards the rest but db
 	distrust error      // why the file must be read anew before the next write, or nil
@@ -47,7 +49,14 @@ type logDisk struct {
 
 func openLogDisk(path string) (*logDisk, error) {
 	f := &logDisk{path: path, logger: slog.New(slog.DiscardHandler), left: make(chan struct{})}
-	return f, f.open()
+	if err := f.open(); err != nil {
+		return nil, err
+	}
+	var err error
+	if f.roots, err = checkRoots(path); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f, nil
 }
 
 // open reads what is on the disk, not what an earlier process left in memory, and trusts it if it is sound.
@@ -102,7 +111,7 @@ func (f *logDisk) view(do func(*bbolt.Tx) error) error {
 	if f.db == nil {
 		return f.distrust // set before db became nil, and only changed together with it
 	}
-	return guard(f.path, func() error { return f.db.View(do) })
+	return f.alarm.heed(guard(f.path, func() error { return f.db.View(do) }))
 }
 
 // update writes. Then says, once it is on the disk, which entry is the last.
@@ -126,7 +135,7 @@ func (f *logDisk) update(do func(*bbolt.Tx) error, then func(last *uint64)) erro
 	case isFull(err):
 		err = fmt.Errorf("%w: %w", store.ErrFull, err)
 	default:
-		f.distrust = err
+		f.distrust = f.alarm.heed(err)
 	}
 	if !f.told {
 		f.told = true
@@ -184,7 +193,7 @@ func (f *logDisk) closeAgain() error {
 func (f *logDisk) stillBad(err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.distrust = err
+	f.distrust = f.alarm.heed(err)
 	return err
 }
 

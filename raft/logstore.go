@@ -38,14 +38,15 @@ var errAbsent = errors.New("not found")
 func bucketLog() []byte   { return []byte("log") }
 func bucketVotes() []byte { return []byte("votes") }
 
-func openLog(dir string) (*logStore, error) {
+// openLog opens the log in a folder. One that is not there is made: proven, if there can have been none before; see probation.
+func openLog(dir string, proven bool) (*logStore, error) {
 	path := filepath.Join(dir, logFile)
 	found, err := exists(path)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
-		if err := createLog(path); err != nil {
+		if err := createLog(path, proven); err != nil {
 			return nil, fmt.Errorf("create %s: %w", path, err)
 		}
 	}
@@ -61,7 +62,7 @@ func openLog(dir string) (*logStore, error) {
 }
 
 // createLog makes an empty file under another name first: a crash leaves either no log or a whole one.
-func createLog(path string) error {
+func createLog(path string, proven bool) error {
 	temp := path + ".new"
 	if err := os.RemoveAll(temp); err != nil {
 		return err
@@ -71,9 +72,15 @@ func createLog(path string) error {
 		return err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		_, err1 := tx.CreateBucket(bucketLog())
-		_, err2 := tx.CreateBucket(bucketVotes())
-		return errors.Join(err1, err2)
+		_, err := tx.CreateBucket(bucketLog())
+		if err != nil {
+			return err
+		}
+		votes, err := tx.CreateBucket(bucketVotes())
+		if err != nil || proven {
+			return err
+		}
+		return putVote(votes, []byte(keyProbation), Readmission{}.encode())
 	})
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
@@ -176,7 +183,10 @@ func (s *logStore) GetLog(index uint64, entry *hraft.Log) error {
 		if v == nil {
 			return hraft.ErrLogNotFound
 		}
-		return decodeEntry(k[:], v, entry)
+		if err := decodeEntry(k[:], v, entry); err != nil {
+			return &DamagedError{s.path, err}
+		}
+		return nil
 	})
 }
 
@@ -253,17 +263,21 @@ func (s *logStore) Set(key, value []byte) error {
 		return nil // the library says at each start what it has just read
 	}
 	failpoint.Hit("vote.store.before")
-	err := s.insist(func() error {
-		return s.update(func(tx *bbolt.Tx) error {
-			votes := tx.Bucket(bucketVotes())
-			if err := votes.Put(key, value); err != nil {
-				return err
-			}
-			return votes.SetSequence(sumVotes(votes))
-		}, func(*uint64) {})
-	})
+	err := s.insist(func() error { return s.put(key, value) })
 	failpoint.Hit("vote.store.after")
 	return err
+}
+
+// put keeps a value, if the disk takes it.
+func (s *logStore) put(key, value []byte) error {
+	return s.update(func(tx *bbolt.Tx) error { return putVote(tx.Bucket(bucketVotes()), key, value) }, func(*uint64) {})
+}
+
+func putVote(votes *bbolt.Bucket, key, value []byte) error {
+	if err := votes.Put(key, value); err != nil {
+		return err
+	}
+	return votes.SetSequence(sumVotes(votes))
 }
 
 // Get returns a value of the library's.

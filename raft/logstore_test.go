@@ -22,7 +22,7 @@ func TestDeleteRange(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			log, err := openLog(dir)
+			log, err := openLog(dir, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -40,7 +40,7 @@ func TestDeleteRange(t *testing.T) {
 			if err := log.close(); err != nil {
 				t.Fatal(err)
 			}
-			if log, err = openLog(dir); err != nil { // finds damage
+			if log, err = openLog(dir, true); err != nil { // finds damage
 				t.Fatal(err)
 			}
 			defer log.close()
@@ -68,7 +68,7 @@ func checkEdges(t *testing.T, log *logStore, first, last uint64) {
 // TestCompactionMeetsAppend has entries come while a compaction removes all those before, as after a restore.
 func TestCompactionMeetsAppend(t *testing.T) {
 	dir := t.TempDir()
-	log, err := openLog(dir)
+	log, err := openLog(dir, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestCompactionMeetsAppend(t *testing.T) {
 	if err := log.close(); err != nil {
 		t.Fatal(err)
 	}
-	if log, err = openLog(dir); err != nil { // finds damage
+	if log, err = openLog(dir, true); err != nil { // finds damage
 		t.Fatal(err)
 	}
 	defer log.close()

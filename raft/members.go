@@ -91,6 +91,21 @@ func (n *Node) Join(ctx context.Context, id, address string, voter bool) error {
 	return n.await(ctx, "join", id, add(hraft.ServerID(id), hraft.ServerAddress(address), 0, limit))
 }
 
+// Distrust takes the vote of a server that has lost what it knew: it may have helped to commit an entry that it no longer has.
+func (n *Node) Distrust(ctx context.Context, id string) error {
+	if !n.IsLeader() {
+		return n.notLeader()
+	}
+	if !n.isVoter(id) {
+		return nil
+	}
+	limit, err := timeLeft(ctx)
+	if err != nil {
+		return err
+	}
+	return n.await(ctx, "take the vote of", id, n.raft.DemoteVoter(hraft.ServerID(id), 0, limit))
+}
+
 // Remove takes a server out of the membership. Only the leader can.
 func (n *Node) Remove(ctx context.Context, id string) error {
 	if !n.IsLeader() {

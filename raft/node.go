@@ -65,8 +65,11 @@ type Node struct {
 	log        *logStore
 	checkpoint *checkpoint
 	identity   *identity
+	probation  *probation
+	alarm      *alarm
 	fsm        *fsm
-	transport  *hraft.NetworkTransport
+	transport  *hraft.NetworkTransport // for what this package sends
+	carrier    peerTransport           // for what the library sends and gets
 	raft       *hraft.Raft
 	observed   chan hraft.Observation
 	observer   *hraft.Observer
@@ -95,7 +98,7 @@ func Open(cfg Config) (n *Node, err error) {
 	setDefaults(&cfg)
 	n = &Node{
 		cfg: cfg, logger: cfg.Logger, store: cfg.Store, changed: make(chan struct{}), ended: make(chan struct{}, 1),
-		strangers: map[ClusterID]struct{}{},
+		strangers: map[ClusterID]struct{}{}, alarm: newAlarm(),
 	}
 	n.announcer = newAnnouncer(n)
 	n.verifier = newVerifier(n.follows)
@@ -112,17 +115,14 @@ func Open(cfg Config) (n *Node, err error) {
 	if n.lock, err = lockDir(cfg.Dir); err != nil {
 		return n, err
 	}
+	isNew, err := untouched(cfg.Dir)
+	if err != nil {
+		return n, err
+	}
 	if n.identity, err = openIdentity(cfg.Dir); err != nil {
 		return n, err
 	}
-	if n.checkpoint, err = openCheckpoint(cfg.Dir, cfg.Store); err != nil {
-		return n, err
-	}
-	if n.log, err = openLog(cfg.Dir); err != nil {
-		return n, err
-	}
-	n.log.logger = n.logger
-	if err := n.log.join(n.checkpoint.header()); err != nil {
+	if err := n.openState(isNew); err != nil {
 		return n, err
 	}
 	if err := n.settleCluster(); err != nil {
@@ -160,6 +160,10 @@ func (n *Node) start() error {
 	n.transport = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
 		Stream: streamLayer{n.cfg.Layer, n.cfg.Address, n}, MaxPool: 4, Timeout: ioTimeout, Logger: library,
 	})
+	n.carrier = n.transport
+	if n.OnProbation() {
+		n.carrier = newProbationTransport(n.transport, n.probation)
+	}
 	conf := hraft.DefaultConfig()
 	conf.LocalID = hraft.ServerID(n.cfg.ID)
 	conf.Logger = library
@@ -169,7 +173,7 @@ func (n *Node) start() error {
 	conf.MaxAppendEntries = maxBatch
 	conf.ShutdownOnRemove = false
 	n.setTimes(conf)
-	if n.cfg.Bootstrap {
+	if n.cfg.Bootstrap && !n.OnProbation() {
 		if err := n.bootstrap(conf); err != nil {
 			return err
 		}
@@ -181,7 +185,7 @@ func (n *Node) start() error {
 	}
 	n.log.serving.Store(true)
 	var err error
-	if n.raft, err = hraft.NewRaft(conf, n.fsm, n.log, n.log, n.checkpoint, n.transport); err != nil {
+	if n.raft, err = hraft.NewRaft(conf, n.fsm, n.log, n.log, n.checkpoint, n.carrier); err != nil {
 		return fmt.Errorf("start the consensus: %w", err)
 	}
 	n.started.Store(true)
@@ -213,10 +217,10 @@ func (n *Node) Close() (err error) {
 		if n.raft != nil {
 			n.raft.DeregisterObserver(n.observer)
 			stopped := n.raft.Shutdown()
-			err = errors.Join(err, n.transport.Close(), stopped.Error())
+			err = errors.Join(err, n.carrier.Close(), stopped.Error())
 			n.transport.CloseStreams()
-		} else if n.transport != nil {
-			err = n.transport.Close()
+		} else if n.carrier != nil {
+			err = n.carrier.Close()
 		}
 		if n.log != nil {
 			err = errors.Join(err, n.log.close())

@@ -49,6 +49,9 @@ type remains struct {
 func openRemains(dir string) (r *remains, err error) {
 	r = &remains{dir: dir, store: store.New(store.Config{Persisted: true})}
 	defer func() {
+		if isDamaged(err) {
+			err = fmt.Errorf("%w; start shoal once, which sets damaged files aside, stop it, and try again with what is left", err)
+		}
 		if err != nil {
 			err = errors.Join(err, r.close())
 		}
@@ -68,7 +71,7 @@ func openRemains(dir string) (r *remains, err error) {
 	if err != nil {
 		return r, err
 	}
-	if r.log, err = openLog(dir); err != nil {
+	if r.log, err = openLog(dir, false); err != nil {
 		return r, err
 	}
 	head := checkpoint.header()
@@ -290,7 +293,7 @@ func finish(path string, head header, identity identityContent) error {
 	if err := errors.Join(syncFile(filepath.Join(path, checkpointFile)), writeIdentity(path, identity)); err != nil {
 		return err
 	}
-	log, err := openLog(path)
+	log, err := openLog(path, true)
 	if err != nil {
 		return err
 	}

@@ -72,6 +72,7 @@ func TestRecover(t *testing.T) {
 		if err := c.members[i].Adopt(founded.Cluster); err != nil {
 			t.Fatal(err)
 		}
+		c.readmit(i)
 		if err := c.leader().Join(c.soon(), fmt.Sprint("s", i), c.addresses[i], true); err != nil {
 			t.Fatal(err)
 		}

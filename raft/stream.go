@@ -62,7 +62,7 @@ func (c *checkpoint) stream() (*stream, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, errors.Join(c.alarm.heed(err), s.Close())
 	}
 	return s, nil
 }
@@ -73,7 +73,7 @@ func (s *stream) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		if err := guard(s.checkpoint.path, s.fill); err != nil {
-			return 0, err
+			return 0, s.checkpoint.alarm.heed(err)
 		}
 	}
 	return s.buffer.Read(p)

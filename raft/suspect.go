@@ -75,6 +75,9 @@ func (n *Node) turn(suspected string) time.Duration {
 
 // stand makes this server a candidate now. It sends itself the message by which a leader that steps down chooses its successor.
 func (n *Node) stand() {
+	if n.OnProbation() {
+		return
+	}
 	self, at := hraft.ServerID(n.cfg.ID), hraft.ServerAddress(n.cfg.Address)
 	request := hraft.TimeoutNowRequest{RPCHeader: hraft.RPCHeader{
 		ProtocolVersion: hraft.ProtocolVersionMax, ID: []byte(n.cfg.ID), Addr: n.transport.EncodePeer(self, at),

@@ -21,9 +21,12 @@ import (
 // neither needs frequent messages.
 
 func (n *Node) times() hraft.ReloadableConfig {
+	wait := n.cfg.ElectionTimeout * 12 / 5
+	if n.OnProbation() {
+		wait = never // it must not stand for election
+	}
 	return hraft.ReloadableConfig{
-		TrailingLogs: n.trailing.Load(), SnapshotInterval: never, SnapshotThreshold: 1,
-		HeartbeatTimeout: n.cfg.ElectionTimeout * 12 / 5, ElectionTimeout: n.cfg.ElectionTimeout * 12 / 5,
+		TrailingLogs: n.trailing.Load(), SnapshotInterval: never, SnapshotThreshold: 1, HeartbeatTimeout: wait, ElectionTimeout: wait,
 	}
 }
 
@@ -35,8 +38,10 @@ func (n *Node) setTimes(conf *hraft.Config) {
 	conf.TrailingLogs = times.TrailingLogs
 	conf.SnapshotInterval = times.SnapshotInterval
 	conf.SnapshotThreshold = times.SnapshotThreshold
-	conf.HeartbeatTimeout = n.leaseTimeout() // nobody leads yet, as far as a new follower knows
-	conf.ElectionTimeout = n.leaseTimeout()
+	conf.HeartbeatTimeout, conf.ElectionTimeout = times.HeartbeatTimeout, times.ElectionTimeout
+	if !n.OnProbation() { // nobody leads yet, as far as a new follower knows
+		conf.HeartbeatTimeout, conf.ElectionTimeout = n.leaseTimeout(), n.leaseTimeout()
+	}
 	conf.LeaderLeaseTimeout = n.leaseTimeout()
 	conf.CommitTimeout = 2 * n.cfg.ElectionTimeout
 }

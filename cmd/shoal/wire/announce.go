@@ -22,19 +22,24 @@ type announcement struct {
 	ID      string         `json:"id"`
 	Address string         `json:"address"`
 	Cluster raft.ClusterID `json:"cluster,omitzero"`
+	// Probation says that the server has lost what it knew, or has never known anything.
+	Probation bool `json:"probation,omitempty"`
 }
 
-// announce tells the leader this server's address until the membership has it. Addresses change (DHCP), names and keys do not.
+// announce tells the leader this server's address until the membership has it. Addresses change (DHCP), names and keys do not. A
+// server on probation asks to be readmitted first, and announces itself again when it has caught up.
 func (s *Server) announce(ctx context.Context) error {
 	me := announcement{ID: s.o.Config.NodeName, Address: s.address}
 	client := &http.Client{
 		Timeout:   10 * time.Second,
 		Transport: &http.Transport{TLSClientConfig: s.id.server.ClientConfig("http/1.1"), DisableKeepAlives: true},
 	}
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 15*time.Second) {
+	again := false
+	for pause := announceFirst; ; pause = min(2*pause, announceLong) {
 		changed := s.node.LeaderChanges()
+		me.Probation = s.node.OnProbation()
 		known := slices.ContainsFunc(s.node.Servers(), func(m raft.Server) bool { return m.ID == me.ID && m.Address == me.Address })
-		if known && !s.node.Cluster().IsZero() {
+		if known && !me.Probation && !again && !s.node.Cluster().IsZero() {
 			return nil
 		}
 		tell := s.tellLeader
@@ -43,9 +48,15 @@ func (s *Server) announce(ctx context.Context) error {
 				return s.node.Join(ctx, me.ID, me.Address, true)
 			}
 		}
-		if err := tell(ctx, client, me); err == nil {
+		err := tell(ctx, client, me)
+		switch {
+		case err == nil && me.Probation:
+			s.catchUp(ctx)
+			again, pause = true, announceFirst
+			continue
+		case err == nil:
 			return nil
-		} else if ctx.Err() == nil {
+		case ctx.Err() == nil:
 			s.o.Logger.Info("not a member of the control plane yet", "error", err)
 		}
 		select {
@@ -53,6 +64,30 @@ func (s *Server) announce(ctx context.Context) error {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}
+}
+
+const (
+	announceFirst = 100 * time.Millisecond
+	announceLong  = 15 * time.Second
+	// catchUpTimeout is how long a server that was readmitted may take to catch up before it asks anew.
+	catchUpTimeout = time.Minute
+)
+
+// catchUp waits until this server, which was readmitted, has caught up.
+func (s *Server) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	for {
+		changed := s.node.LeaderChanges()
+		if !s.node.OnProbation() {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -82,53 +117,53 @@ func (s *Server) tellLeader(ctx context.Context, client *http.Client, me announc
 }
 
 // tell announces this server to another one. A leader first tells a newcomer which cluster this is, so that the newcomer talks to
-// no other: its vote may count as soon as it is a member.
+// no other. An address is returned when the leader is another server.
 func (s *Server) tell(ctx context.Context, client *http.Client, address string, me announcement) (leader string, err error) {
 	me.Cluster = s.node.Cluster()
-	leader, cluster, err := post(ctx, client, address, me)
-	if cluster == "" {
-		return leader, err
+	status, text, err := post(ctx, client, address, me)
+	if err == nil && status == http.StatusPreconditionRequired {
+		if me.Cluster, err = raft.ParseClusterID(string(text)); err != nil {
+			return "", err
+		}
+		if err := s.node.Adopt(me.Cluster); err != nil {
+			return "", err
+		}
+		status, text, err = post(ctx, client, address, me)
 	}
-	if me.Cluster, err = raft.ParseClusterID(cluster); err != nil {
+	switch {
+	case err != nil:
 		return "", err
+	case status == http.StatusMisdirectedRequest:
+		return string(text), fmt.Errorf("%s does not lead", address)
+	case status == http.StatusOK && me.Probation:
+		var r raft.Readmission
+		if err := json.Unmarshal(text, &r); err != nil {
+			return "", fmt.Errorf("%s: the readmission: %w", address, err)
+		}
+		return "", s.node.Readmitted(r)
+	case status == http.StatusNoContent && !me.Probation:
+		return "", nil
 	}
-	if err := s.node.Adopt(me.Cluster); err != nil {
-		return "", err
-	}
-	leader, _, err = post(ctx, client, address, me)
-	return leader, err
+	return "", fmt.Errorf("%s: %d %s: %s", address, status, http.StatusText(status), bytes.TrimSpace(text))
 }
 
-// post sends one announcement. The leader is the address that a server that does not lead answers with; the cluster is what a
-// leader answers with to somebody who belongs to none.
-func post(ctx context.Context, client *http.Client, address string, me announcement) (leader, cluster string, err error) {
+// post sends one announcement.
+func post(ctx context.Context, client *http.Client, address string, me announcement) (status int, text []byte, err error) {
 	body, err := json.Marshal(me)
 	if err != nil {
-		return "", "", err
+		return 0, nil, err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+address+membersPath, bytes.NewReader(body))
 	if err != nil {
-		return "", "", err
+		return 0, nil, err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return "", "", err
+		return 0, nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
-	if err != nil {
-		return "", "", err
-	}
-	if response.StatusCode == http.StatusMisdirectedRequest {
-		return string(text), "", fmt.Errorf("%s does not lead", address)
-	}
-	if response.StatusCode == http.StatusPreconditionRequired {
-		return "", string(text), fmt.Errorf("%s wants to know the cluster", address)
-	}
-	if response.StatusCode != http.StatusNoContent {
-		return "", "", fmt.Errorf("%s: %s: %s", address, response.Status, bytes.TrimSpace(text))
-	}
-	return "", "", nil
+	text, err = io.ReadAll(io.LimitReader(response.Body, 4<<10))
+	return response.StatusCode, text, err
 }
 
 // serveMembers takes an announcement of another server.
@@ -163,6 +198,10 @@ func (s *Server) serveMembers(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), 8*time.Second)
 	defer cancel()
+	if from.Probation {
+		s.readmit(ctx, w, from)
+		return
+	}
 	if err := s.node.Join(ctx, from.ID, from.Address, true); err != nil {
 		s.o.Logger.Warn("a server cannot join", "server", from.ID, "error", err)
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -170,4 +209,17 @@ func (s *Server) serveMembers(w http.ResponseWriter, r *http.Request) {
 	}
 	s.o.Logger.Info("a server is a member", "server", from.ID, "address", from.Address)
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// readmit answers a server that has lost what it knew.
+func (s *Server) readmit(ctx context.Context, w http.ResponseWriter, from announcement) {
+	readmission, err := s.node.Readmit(ctx, from.ID, from.Address)
+	if err != nil {
+		s.o.Logger.Warn("a server that lacks the state cannot be readmitted", "server", from.ID, "error", err)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	s.o.Logger.Info("a server that lacks the state copies it, and votes when it has it", "server", from.ID, "index", readmission.Index)
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(readmission) // who does not hear it asks again
 }

@@ -11,6 +11,7 @@ func registerRaftMetrics(r *prometheus.Registry, node interface {
 	IsLeader() bool
 	Leader() (id, address string, ok bool)
 	Servers() []raft.Server
+	OnProbation() bool
 },
 ) {
 	number := func(b bool) float64 {
@@ -23,6 +24,9 @@ func registerRaftMetrics(r *prometheus.Registry, node interface {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "shoal_raft_leader", Help: "1 while this server leads.",
 		}, func() float64 { return number(node.IsLeader()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "shoal_raft_probation", Help: "1 while this server lacks what it knew, or is new, and copies it from the others.",
+		}, func() float64 { return number(node.OnProbation()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "shoal_raft_has_leader", Help: "1 while this server knows a leader.",
 		}, func() float64 {
