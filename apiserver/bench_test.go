@@ -25,7 +25,9 @@ func (d discard) WriteHeader(int)             {}
 func benchmarkRequest(b *testing.B, method, path, media string, body func(i int) string, filled int) {
 	b.Helper()
 	durable := store.New(store.Config{Kinds: api.Kinds()})
-	client := store.NewClient(store.ClientConfig{Durable: durable, Propose: store.NewLocal(durable)})
+	client := store.NewClient(store.ClientConfig{
+		Durable: durable, Propose: store.NewLocal(durable), Admit: []store.Admitter{apiserver.NamespaceLifecycle()},
+	})
 	for i := range filled {
 		if _, err := client.Create(b.Context(), podOn(fmt.Sprint("p", i), "n1")); err != nil {
 			b.Fatal(err)
@@ -58,5 +60,11 @@ func BenchmarkListPods(b *testing.B) {
 func BenchmarkCreatePod(b *testing.B) {
 	benchmarkRequest(b, http.MethodPost, pods, "application/json", func(i int) string {
 		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"q%d"},"spec":{"containers":[{"name":"c","image":"i"}]}}`, i)
+	}, 0)
+}
+
+func BenchmarkCreateConfigMap(b *testing.B) {
+	benchmarkRequest(b, http.MethodPost, "/api/v1/namespaces/default/configmaps", "application/json", func(i int) string {
+		return fmt.Sprintf(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c%d"},"data":{"value":"%256d"}}`, i, i)
 	}, 0)
 }

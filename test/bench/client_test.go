@@ -27,7 +27,7 @@ type conn struct {
 
 func dial(ctx context.Context, address string, settings *tls.Config) (*conn, error) {
 	d := tls.Dialer{Config: settings}
-	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, apiPort))
+	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}

@@ -1,3 +1,3 @@
-// Package bench holds benchmarks of the whole control plane: real servers in namespaces, asked over TLS by clients outside, and
-// beside them etcd on the same disk. make bench runs them; they need root, and etcd is installed from Debian's package.
+// Package bench holds benchmarks of the whole control plane: real server processes asked over TLS, and beside them etcd on the same
+// disk. make bench runs them; they need root for a network of their own, and etcd is installed from Debian's package.
 package bench

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
-	"github.com/shoal-edge/shoal/cmd/shoal/dev"
 	"github.com/shoal-edge/shoal/test/load"
 )
 
@@ -17,18 +15,18 @@ const objectSize = 256
 func BenchmarkWrites(b *testing.B) {
 	for _, size := range []int{1, 3} {
 		b.Run(fmt.Sprintf("system=http/servers=%d", size), func(b *testing.B) {
-			s := start(b, size)
-			leader := s.leader(b)
+			c := start(b, size)
+			leader := c.leader(b)
 			for _, m := range media {
 				for _, clients := range []int{1, 16, 64} {
 					b.Run(fmt.Sprintf("at=leader/media=%s/clients=%d", m.name, clients), func(b *testing.B) {
-						s.create(b, []*dev.Device{leader}, clients, m.contentType, m.encode)
+						c.create(b, []*member{leader}, clients, m.contentType, m.encode)
 					})
 				}
 			}
 			if size > 1 {
 				b.Run("at=any/media=json/clients=64", func(b *testing.B) {
-					s.create(b, s.Devices(), 64, media[0].contentType, media[0].encode)
+					c.create(b, c.members, 64, media[0].contentType, media[0].encode)
 				})
 			}
 		})
@@ -36,42 +34,26 @@ func BenchmarkWrites(b *testing.B) {
 }
 
 // create measures creations at the given servers in turn, and what one costs the servers.
-func (s *servers) create(b *testing.B, at []*dev.Device, clients int, contentType string, encode func(string, int) ([]byte, error)) {
+func (c *cluster) create(b *testing.B, at []*member, clients int, contentType string, encode func(string, int) ([]byte, error)) {
 	conns := make([]*conn, clients)
 	for i := range conns {
-		c, err := dial(b.Context(), at[i%len(at)].Address, s.tls)
+		opened, err := dial(b.Context(), at[i%len(at)].address, c.tls)
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer func() { _ = c.Close() }()
-		conns[i] = c
+		defer func() { _ = opened.Close() }()
+		conns[i] = opened
 	}
-	s.round++
-	before := s.used(b)
+	c.round++
+	before := c.used(b)
 	load.Run(b, clients, func(_ context.Context, client, request int) error {
-		body, err := encode(fmt.Sprintf("bench-%d-%d", s.round, request), objectSize)
+		body, err := encode(fmt.Sprintf("bench-%d-%d", c.round, request), objectSize)
 		if err != nil {
 			return err
 		}
 		return conns[client].post(configMaps, contentType, body)
 	})
-	after := s.used(b)
-	b.ReportMetric(float64(after.Written-before.Written)/float64(b.N), "disk-B/txn")
-	b.ReportMetric(float64(after.CPU-before.CPU)*float64(tick.Microseconds())/float64(b.N), "cpu-us/txn")
-}
-
-// tick is the unit of CPU times in /proc.
-const tick = 10 * time.Millisecond
-
-// used is the CPU time of all servers, and the bytes that the one that wrote most gave to its disk.
-func (s *servers) used(b *testing.B) (sum dev.Usage) {
-	usage, err := s.Usage()
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, u := range usage {
-		sum.CPU += u.CPU
-		sum.Written = max(sum.Written, u.Written)
-	}
-	return sum
+	after := c.used(b)
+	b.ReportMetric(float64(after.written-before.written)/float64(b.N), "disk-B/txn")
+	b.ReportMetric(float64((after.cpu-before.cpu).Microseconds())/float64(b.N), "cpu-us/txn")
 }
