@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	hraft "github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
@@ -21,13 +22,15 @@ import (
 // log the state goes. Writing one down changes only what has changed, in one transaction. It is the library's snapshot
 // store: there is always one snapshot, the present one.
 //
-// The file is open only while somebody needs it, so that it is not mapped into memory for nothing.
+// The file is open only while somebody needs it, and for a while after, so that it is not mapped into memory for nothing: opening
+// it reads all of it, to find what is free.
 type checkpoint struct {
 	path    string
 	store   *store.Store
-	alarm   *alarm    // may be nil
-	cluster ClusterID // guarded by mu
-	refresh func()    // set before the library runs
+	alarm   *alarm        // may be nil
+	cluster ClusterID     // guarded by mu
+	refresh func()        // set before the library runs
+	linger  time.Duration // how long the file stays open for the next user; set before the library runs
 
 	writing sync.Mutex // one write or replacement at a time
 
@@ -58,10 +61,11 @@ func bucketHeader() []byte { return []byte("header") }
 func bucketItems() []byte  { return []byte("items") }
 func keyHeader() []byte    { return []byte("header") }
 
-// handle counts the users of an open file.
+// handle counts the users of an open file. With none left it is closed when its time is over.
 type handle struct {
 	db    *bbolt.DB
 	users int
+	idle  *time.Timer
 }
 
 // openCheckpoint fills the store from the checkpoint in a folder; without a file it is empty.
@@ -112,13 +116,52 @@ func (c *checkpoint) acquire() (*handle, error) {
 func (c *checkpoint) release(h *handle) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if h.users--; h.users > 0 {
+	switch h.users--; {
+	case h.users > 0:
+		return nil
+	case c.open != h: // its file has been replaced
+		return h.db.Close()
+	case c.linger == 0:
+		return c.closeIdle()
+	case h.idle == nil:
+		h.idle = time.AfterFunc(c.linger, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.open == h {
+				_ = c.closeIdle() // what was written is on the disk since its commit
+			}
+		})
+	default:
+		h.idle.Reset(c.linger)
+	}
+	return nil
+}
+
+// closeIdle closes the open file if nobody uses it. Callers hold mu.
+func (c *checkpoint) closeIdle() error {
+	h := c.open
+	if h == nil || h.users > 0 {
 		return nil
 	}
-	if c.open == h {
-		c.open = nil
+	if h.idle != nil {
+		h.idle.Stop()
 	}
+	c.open = nil
 	return h.db.Close()
+}
+
+// replaced lets go of the open file: who still reads it goes on. Callers hold mu.
+func (c *checkpoint) replaced() error {
+	err := c.closeIdle()
+	c.open = nil
+	return err
+}
+
+// close ends the wait for a next user.
+func (c *checkpoint) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closeIdle()
 }
 
 func (c *checkpoint) view(f func(*bbolt.Tx) error) error {
@@ -198,7 +241,7 @@ func (c *checkpoint) write(head header, changes *store.Changes) error {
 	defer c.mu.Unlock()
 	c.head = head
 	if changes.Whole {
-		c.open = nil // who still reads the old file goes on
+		return c.replaced()
 	}
 	return nil
 }
@@ -234,8 +277,8 @@ func (c *checkpoint) replace(temp string, head header) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.head, c.open = head, nil
-	return nil
+	c.head = head
+	return c.replaced()
 }
 
 // applyChanges returns by how many objects there are more.

@@ -50,6 +50,8 @@ const (
 	maxBatch = 128
 	// ioTimeout bounds one message between servers; it is long because entries may be large and links slow.
 	ioTimeout = 5 * time.Second
+	// checkpointLinger is how long the checkpoint's file stays open: longer than from one checkpoint to the next under load.
+	checkpointLinger = 10 * time.Second
 	// stopTimeout bounds each step of a graceful stop.
 	stopTimeout = 3 * time.Second
 	// never keeps the library from checkpoints of its own accord: Run decides when one is due.
@@ -125,6 +127,7 @@ func Open(cfg Config) (n *Node, err error) {
 	if err := n.openState(isNew); err != nil {
 		return n, err
 	}
+	n.checkpoint.linger = checkpointLinger
 	if err := n.settleCluster(); err != nil {
 		return n, err
 	}
@@ -185,7 +188,7 @@ func (n *Node) start() error {
 	}
 	n.log.serving.Store(true)
 	var err error
-	if n.raft, err = hraft.NewRaft(conf, n.fsm, n.log, n.log, n.checkpoint, n.carrier); err != nil {
+	if n.raft, err = hraft.NewRaft(conf, n.fsm, newRecentLog(n.log), n.log, n.checkpoint, n.carrier); err != nil {
 		return fmt.Errorf("start the consensus: %w", err)
 	}
 	n.started.Store(true)
@@ -224,6 +227,9 @@ func (n *Node) Close() (err error) {
 		}
 		if n.log != nil {
 			err = errors.Join(err, n.log.close())
+		}
+		if n.checkpoint != nil {
+			err = errors.Join(err, n.checkpoint.close())
 		}
 		if n.lock != nil {
 			err = errors.Join(err, n.lock.Close())
