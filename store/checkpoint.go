@@ -23,7 +23,7 @@ func (s *Store) Changes() *Changes {
 	c := &Changes{Revision: s.revision, Whole: s.replaced, store: s}
 	if s.replaced {
 		for _, t := range s.tables {
-			c.Put = append(c.Put, items(t.entries)...)
+			c.Put = append(c.Put, t.list("")...)
 		}
 		s.changed = nil
 	}
@@ -89,7 +89,7 @@ func (s *Store) All() ([]Item, uint64) {
 	defer s.mu.RUnlock()
 	var out []Item
 	for _, t := range s.tables {
-		out = append(out, items(t.entries)...)
+		out = append(out, t.list("")...)
 	}
 	slices.SortFunc(out, func(a, b Item) int { return compareFull(a.Key, b.Key) })
 	return out, s.revision

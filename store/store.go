@@ -130,7 +130,7 @@ func (s *Store) Len(resource string) int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if t := s.tables[resource]; t != nil {
-		return len(t.entries)
+		return t.entries.count
 	}
 	return 0
 }

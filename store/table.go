@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 )
@@ -14,10 +13,9 @@ type entry struct {
 
 type indexed struct{ name, value string }
 
-// table holds the objects of one resource, sorted by namespace and name. A sorted slice costs a few bytes for an object and
-// gives ordered lists for free; an insertion in the middle moves pointers, which is cheap at the sizes of an edge cluster.
+// table holds the objects of one resource, sorted by namespace and name.
 type table struct {
-	entries []*entry
+	entries sorted
 	indexes map[indexed][]*entry
 }
 
@@ -59,10 +57,7 @@ func (t *table) get(key Key) *entry {
 	if t == nil {
 		return nil
 	}
-	if at, found := find(t.entries, key); found {
-		return t.entries[at]
-	}
-	return nil
+	return t.entries.get(key)
 }
 
 // put stores an entry in the place of its predecessor, which may be nil.
@@ -70,7 +65,7 @@ func (t *table) put(e, older *entry) {
 	if older != nil {
 		t.unindex(older)
 	}
-	t.entries = insert(t.entries, e)
+	t.entries.put(e)
 	for _, at := range e.index {
 		t.indexes[at] = insert(t.indexes[at], e)
 	}
@@ -78,7 +73,7 @@ func (t *table) put(e, older *entry) {
 
 func (t *table) delete(e *entry) {
 	t.unindex(e)
-	t.entries = remove(t.entries, e.item.Key)
+	t.entries.delete(e.item.Key)
 }
 
 func (t *table) unindex(e *entry) {
@@ -93,23 +88,21 @@ func (t *table) unindex(e *entry) {
 
 // list returns the items of one namespace, or all of them for the empty namespace.
 func (t *table) list(namespace string) []Item {
-	if t == nil {
+	if t == nil || t.entries.count == 0 {
 		return nil
 	}
-	entries := t.entries
-	if namespace != "" {
-		start, _ := slices.BinarySearchFunc(entries, namespace, func(e *entry, ns string) int {
-			return cmp.Compare(e.item.Key.Namespace, ns)
-		})
-		length, _ := slices.BinarySearchFunc(entries[start:], namespace, func(e *entry, ns string) int {
-			if e.item.Key.Namespace == ns {
-				return -1
-			}
-			return 1
-		})
-		entries = entries[start : start+length]
+	var out []Item
+	if namespace == "" {
+		out = make([]Item, 0, t.entries.count)
 	}
-	return items(entries)
+	t.entries.from(Key{Namespace: namespace}, func(item Item) bool {
+		if namespace != "" && item.Key.Namespace != namespace {
+			return false
+		}
+		out = append(out, item)
+		return true
+	})
+	return out
 }
 
 func items(entries []*entry) []Item {
