@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"reflect"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +18,7 @@ import (
 	kjson "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	kubejson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
 	"github.com/shoal-edge/shoal/api"
@@ -74,6 +76,9 @@ func (s *Server) decode(req *request, want schema.GroupVersionKind, into runtime
 	if err != nil {
 		return err
 	}
+	if decoder == s.formats.jsonStrict && decodeTyped(req.body, want, into) {
+		return nil
+	}
 	obj, got, err := decoder.Decode(req.body, &want, into)
 	if err == nil && obj != into {
 		err = fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, want.Version, want.Kind)
@@ -93,6 +98,17 @@ func (s *Server) decode(req *request, want schema.GroupVersionKind, into runtime
 			got.GroupVersion(), want.GroupVersion())
 	}
 	return nil
+}
+
+// decodeTyped decodes JSON straight into the type that is expected. The serializer reads everything twice, the first time to see what
+// it is. Whatever is not just as it should be is left to the serializer, which says what is wrong.
+func decodeTyped(data []byte, want schema.GroupVersionKind, into runtime.Object) bool {
+	strict, err := kubejson.UnmarshalStrict(data, into)
+	if err == nil && len(strict) == 0 && into.GetObjectKind().GroupVersionKind() == want {
+		return true
+	}
+	reflect.ValueOf(into).Elem().SetZero()
+	return false
 }
 
 // summary is the beginning of a body that nobody understands.
