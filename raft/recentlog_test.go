@@ -12,7 +12,7 @@ import (
 // TestRecentLog compares the log with the cache in front of it, whatever is appended and removed.
 func TestRecentLog(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		below, err := openLog(t.TempDir())
+		below, err := openLog(t.TempDir(), true)
 		if err != nil {
 			rt.Fatal(err)
 		}
