@@ -42,10 +42,14 @@ func errExpired(revision, oldest uint64) *apierrors.StatusError {
 }
 
 // mediaError says which media types there are; upstream has the same two.
-func mediaError(code int, reason metav1.StatusReason, format string, accepted ...string) error {
+func mediaError[T ~string](code int, reason metav1.StatusReason, format string, accepted ...T) error {
+	names := make([]string, len(accepted))
+	for i, a := range accepted {
+		names[i] = string(a)
+	}
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: int32(code), Reason: reason,
-		Message: fmt.Sprintf(format, strings.Join(accepted, ", ")),
+		Message: fmt.Sprintf(format, strings.Join(names, ", ")),
 	}}
 }
 
@@ -54,7 +58,7 @@ func errNotAcceptable() error {
 		mediaJSON, mediaYAML, mediaProtobuf)
 }
 
-func errUnsupported(accepted ...string) error {
+func errUnsupported[T ~string](accepted ...T) error {
 	return mediaError(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
 		"the body of the request was in an unknown format - accepted media types include: %v", accepted...)
 }

@@ -52,7 +52,7 @@ func TestErrors(t *testing.T) {
 		"too large":          {call{method: "POST", path: configMaps, body: strings.Repeat(" ", 3<<20+1)}, 413, "RequestEntityTooLarge", "limit is 3145728"},
 		"content type":       {call{method: "POST", path: configMaps, body: "x", header: map[string]string{"Content-Type": "text/csv"}}, 415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: application/json"},
 		"patch type":         {call{method: "PATCH", path: configMaps + "/cm", body: "{}", header: put}, 415, "UnsupportedMediaType", "application/strategic-merge-patch+json"},
-		"server-side apply":  {call{method: "PATCH", path: configMaps + "/cm", body: "{}", header: map[string]string{"Content-Type": "application/apply-patch+yaml"}}, 415, "UnsupportedMediaType", "server-side apply is not served yet"},
+		"server-side apply":  {call{method: "PATCH", path: configMaps + "/cm", body: "{}", header: map[string]string{"Content-Type": applyType}}, 422, "Invalid", "fieldManager: Required value: is required for apply patch"},
 		"bad name":           {call{method: "POST", path: configMaps, body: json1("Not_A_Name", "")}, 422, "Invalid", `ConfigMap "Not_A_Name" is invalid: metadata.name: Invalid value: "Not_A_Name": a lowercase RFC 1123 subdomain`},
 		"no name":            {call{method: "POST", path: configMaps, body: `{"apiVersion":"v1","kind":"ConfigMap"}`}, 422, "Invalid", "name or generateName is required"},
 		"unknown field":      {call{method: "POST", path: configMaps + "?fieldValidation=Strict", body: json1("a", `,"bogus":1`)}, 400, "BadRequest", `ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "bogus"`},

@@ -216,3 +216,24 @@ func mustContain(t *testing.T, text []byte, want string) {
 		t.Errorf("%q is not in %s", want, text)
 	}
 }
+
+func decode(t *testing.T, data []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(data, into); err != nil {
+		t.Fatalf("%v: %s", err, data)
+	}
+}
+
+func encode(t *testing.T, v any) string {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func sorted(texts []string) []string {
+	slices.Sort(texts)
+	return texts
+}

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"reflect"
+	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -34,13 +35,21 @@ type conversionScope = conversion.Scope
 type patch struct {
 	kind      types.PatchType
 	data      []byte
+	opts      *metav1.PatchOptions
 	directive string // what to do with unknown and duplicate fields
 	warn      func(...string)
 	decode    func(gvk schema.GroupVersionKind, data []byte, into runtime.Object) error
 }
 
 func (s *Server) servePatch(w http.ResponseWriter, req *request, sub string) error {
-	p, opts, err := s.readPatch(req)
+	p, err := s.readPatch(req)
+	if err != nil {
+		return err
+	}
+	if p.kind == types.ApplyYAMLPatchType {
+		return s.serveApply(w, req, sub, p)
+	}
+	track, err := s.track(req, sub, p.opts.FieldManager)
 	if err != nil {
 		return err
 	}
@@ -52,12 +61,8 @@ func (s *Server) servePatch(w http.ResponseWriter, req *request, sub string) err
 		if err := p.apply(req.kind.GVK, obj, patched); err != nil {
 			return err
 		}
-		if err := samePlace(req, patched); err != nil {
-			return err
-		}
-		reflect.ValueOf(obj).Elem().Set(reflect.ValueOf(patched).Elem())
-		return nil
-	}, storeOptions(opts.DryRun)...)
+		return replace(req, obj, patched)
+	}, append(storeOptions(p.opts.DryRun), track)...)
 	if err != nil {
 		return err
 	}
@@ -67,33 +72,37 @@ func (s *Server) servePatch(w http.ResponseWriter, req *request, sub string) err
 	return s.writeShaped(w, req, http.StatusOK, newer)
 }
 
+// replace makes obj what a patch made of it.
+func replace(req *request, obj, patched api.Object) error {
+	if err := samePlace(req, patched); err != nil {
+		return err
+	}
+	reflect.ValueOf(obj).Elem().Set(reflect.ValueOf(patched).Elem())
+	return nil
+}
+
 // readPatch finds out what kind of patch the body is.
-func (s *Server) readPatch(req *request) (*patch, *metav1.PatchOptions, error) {
+func (s *Server) readPatch(req *request) (*patch, error) {
 	media, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type")) // an unreadable type is an unknown one
 	kind := types.PatchType(media)
-	accepted := []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType)}
-	switch kind {
-	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
-	case types.ApplyYAMLPatchType, types.ApplyCBORPatchType:
-		return nil, nil, mediaError(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
-			"server-side apply is not served yet: use client-side apply (kubectl apply without --server-side), or one of: %v", accepted...)
-	default:
-		return nil, nil, errUnsupported(accepted...)
+	accepted := []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType}
+	if !slices.Contains(accepted, kind) {
+		return nil, errUnsupported(accepted...)
 	}
 	opts := &metav1.PatchOptions{}
 	if err := convert(metav1.Convert_url_Values_To_v1_PatchOptions, req.query, opts); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := invalidOptions("PatchOptions", validation.ValidatePatchOptions(opts, kind)); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	return &patch{
-		kind: kind, data: req.body, directive: opts.FieldValidation, warn: req.warn,
+		kind: kind, data: req.body, opts: opts, directive: opts.FieldValidation, warn: req.warn,
 		decode: func(gvk schema.GroupVersionKind, data []byte, into runtime.Object) error {
 			_, _, err := s.formats.jsonStrict.Decode(data, &gvk, into)
 			return err
 		},
-	}, opts, nil
+	}, nil
 }
 
 // apply makes patched of an object and the patch.

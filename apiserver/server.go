@@ -18,6 +18,7 @@ import (
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 
 	"github.com/shoal-edge/shoal/apiserver/access"
+	"github.com/shoal-edge/shoal/apiserver/fieldmanager"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -85,6 +86,7 @@ type Server struct {
 	inFlight chan struct{}
 	metrics  *metrics
 	formats  *formats
+	fields   *fieldmanager.Managers
 
 	transfers sync.Mutex // one snapshot at a time
 }
@@ -122,6 +124,7 @@ func New(cfg Config) *Server {
 		inFlight: make(chan struct{}, cfg.MaxInFlight),
 		metrics:  newMetrics(cfg.Registry),
 		formats:  newFormats(),
+		fields:   fieldmanager.New(),
 	}
 }
 

@@ -48,7 +48,11 @@ func (s *Server) serveCreate(w http.ResponseWriter, req *request) error {
 	if err := placeIn(req, obj); err != nil {
 		return err
 	}
-	created, err := s.cfg.Client.Create(req.Context(), obj, storeOptions(opts.DryRun)...)
+	track, err := s.track(req, "", opts.FieldManager)
+	if err != nil {
+		return err
+	}
+	created, err := s.cfg.Client.Create(req.Context(), obj, append(storeOptions(opts.DryRun), track)...)
 	if err != nil {
 		return err
 	}
@@ -76,7 +80,11 @@ func (s *Server) serveUpdate(w http.ResponseWriter, req *request, sub string) er
 	if err != nil && !created {
 		return err
 	}
-	updated, err := s.cfg.Client.UpdateSub(req.Context(), sub, obj, storeOptions(opts.DryRun)...)
+	track, err := s.track(req, sub, opts.FieldManager)
+	if err != nil {
+		return err
+	}
+	updated, err := s.cfg.Client.UpdateSub(req.Context(), sub, obj, append(storeOptions(opts.DryRun), track)...)
 	if err != nil {
 		return err
 	}

@@ -61,10 +61,17 @@ func NewClient(cfg ClientConfig) *Client {
 // Option changes how one write is made.
 type Option func(*options)
 
-type options struct{ dryRun bool }
+type options struct {
+	dryRun bool
+	track  func(newer, older api.Object)
+}
 
 // DryRun does everything but the write.
 func DryRun(o *options) { o.dryRun = true }
+
+// Track lets a function note in newer's metadata whose fields the write changes. It sees what the client sent, with defaults,
+// and the object before, which is nil for a creation.
+func Track(note func(newer, older api.Object)) Option { return func(o *options) { o.track = note } }
 
 func makeOptions(opts []Option) options {
 	var o options

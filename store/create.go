@@ -81,6 +81,9 @@ func (c *Client) prepareCreate(ctx context.Context, t *target, obj api.Object, o
 	if t.kind.Default != nil {
 		t.kind.Default(obj)
 	}
+	if o.track != nil {
+		o.track(obj, nil)
+	}
 	obj.SetUID(types.UID(uuid.NewString()))
 	obj.SetCreationTimestamp(c.timestamp())
 	obj.SetDeletionTimestamp(nil)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/shoal-edge/shoal/api"
@@ -112,6 +114,12 @@ func (c *Client) update(ctx context.Context, t *target, sub string, newer api.Ob
 		if t.holds(item, op.Value) {
 			return older, nil
 		}
+		if onlyTimes(newer.GetManagedFields(), older.GetManagedFields()) {
+			same, err := t.encode(withManagedFields(newer, older.GetManagedFields()))
+			if err == nil && t.holds(item, same) {
+				return older, nil // that somebody wrote what was there already is no change
+			}
+		}
 	}
 	if o.dryRun {
 		return newer, nil
@@ -154,6 +162,9 @@ func (c *Client) prepareUpdate(ctx context.Context, t *target, sub string, newer
 		prepare, validate = nil, nil
 		newer.SetGeneration(older.GetGeneration())
 	}
+	if o.track != nil {
+		o.track(newer, older)
+	}
 	if prepare != nil {
 		prepare(newer, older)
 	}
@@ -179,6 +190,27 @@ func keepIdentity(newer, older api.Object) {
 	newer.SetDeletionGracePeriodSeconds(older.GetDeletionGracePeriodSeconds())
 	newer.SetSelfLink("")
 	newer.SetResourceVersion(older.GetResourceVersion())
+}
+
+// onlyTimes reports whether the entries differ in when a manager wrote, and in nothing else.
+func onlyTimes(newer, older []metav1.ManagedFieldsEntry) bool {
+	if len(newer) == 0 || len(newer) != len(older) {
+		return false
+	}
+	for i, n := range newer {
+		n.Time = older[i].Time
+		if !apiequality.Semantic.DeepEqual(n, older[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// withManagedFields is a copy of obj with other entries.
+func withManagedFields(obj api.Object, entries []metav1.ManagedFieldsEntry) api.Object {
+	c := obj.DeepCopyObject().(api.Object)
+	c.SetManagedFields(entries)
+	return c
 }
 
 // finished reports that an update takes the last reason away why a terminating object still exists.

@@ -126,7 +126,7 @@ func dropMediaTypes(v any) {
 			return
 		}
 		for mediaType := range content {
-			if strings.Contains(mediaType, "cbor") || strings.Contains(mediaType, "apply-patch") {
+			if strings.Contains(mediaType, "cbor") {
 				delete(content, mediaType)
 			}
 		}

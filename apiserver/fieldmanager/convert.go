@@ -1,0 +1,86 @@
+package fieldmanager
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
+
+	"github.com/shoal-edge/shoal/api"
+)
+
+// typeConverter looks at objects as values that the schema describes, and back.
+type typeConverter struct{ *parser }
+
+func (c typeConverter) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
+	t := c.typeOf(obj.GetObjectKind().GroupVersionKind())
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		return t.FromUnstructured(u.UnstructuredContent(), opts...)
+	}
+	return t.FromStructured(obj, opts...)
+}
+
+func (c typeConverter) TypedToObject(value *typed.TypedValue) (runtime.Object, error) {
+	content, ok := value.AsValue().Unstructured().(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("fieldmanager: an object is a %T", value.AsValue().Unstructured())
+	}
+	return &unstructured.Unstructured{Object: content}, nil
+}
+
+// kindConverter is what the library asks of a runtime.Scheme, for one kind in its one version: make an object, give one its Go
+// type, fill in its defaults.
+type kindConverter struct {
+	gvk      schema.GroupVersionKind
+	create   func() api.Object
+	defaults func(api.Object)
+}
+
+func newKindConverter(kind *api.Kind) *kindConverter {
+	return &kindConverter{gvk: kind.GVK, create: kind.New, defaults: kind.Default}
+}
+
+// named tells an object its kind, by which the schema knows it.
+func (k *kindConverter) named(obj api.Object) api.Object {
+	obj.GetObjectKind().SetGroupVersionKind(k.gvk)
+	return obj
+}
+
+func (k *kindConverter) New(schema.GroupVersionKind) (runtime.Object, error) {
+	return k.named(k.create()), nil
+}
+
+func (k *kindConverter) Default(obj runtime.Object) {
+	if k.defaults != nil {
+		k.defaults(obj.(api.Object))
+	}
+}
+
+// ConvertToVersion gives an object its Go type. One that has it is not copied. Entries of a version that is not served, for
+// which the library asks, are dropped upon the error.
+func (k *kindConverter) ConvertToVersion(in runtime.Object, to runtime.GroupVersioner) (runtime.Object, error) {
+	if to != k.gvk.GroupVersion() {
+		return nil, runtime.NewNotRegisteredErrForTarget("shoal", reflect.TypeOf(in), to)
+	}
+	u, ok := in.(*unstructured.Unstructured)
+	if !ok {
+		return in, nil
+	}
+	out := k.create()
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.UnstructuredContent(), out); err != nil {
+		return nil, err
+	}
+	return k.named(out), nil
+}
+
+var errNotAsked = errors.New("fieldmanager: not a conversion between versions")
+
+func (k *kindConverter) Convert(_, _, _ any) error { return errNotAsked }
+
+func (k *kindConverter) ConvertFieldLabel(schema.GroupVersionKind, string, string) (string, string, error) {
+	return "", "", errNotAsked
+}
