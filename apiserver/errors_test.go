@@ -83,7 +83,6 @@ func TestErrors(t *testing.T) {
 		"delete another":     {call{method: "DELETE", path: configMaps + "/cm", body: `{"preconditions":{"uid":"x"}}`}, 409, "Conflict", "Precondition failed: UID in precondition: x"},
 		"delete options":     {call{method: "DELETE", path: configMaps + "/cm", body: `{"propagationPolicy":"Sometimes"}`}, 422, "Invalid", "propagationPolicy"},
 		"container":          {call{path: "/api/v1/namespaces/default/pods/p/log?container=x"}, 400, "BadRequest", "container x is not valid for pod p"},
-		"websocket exec":     {call{path: "/api/v1/namespaces/default/pods/p/exec?command=ls", header: map[string]string{"Connection": "Upgrade", "Upgrade": "websocket"}}, 400, "BadRequest", "WebSocket"},
 		"plain exec":         {call{method: "POST", path: "/api/v1/namespaces/default/pods/p/exec?command=ls"}, 400, "BadRequest", "Upgrade request required"},
 		"bound already":      {call{method: "POST", path: "/api/v1/namespaces/default/pods/p/binding", body: `{"target":{"name":"n2"}}`}, 409, "Conflict", `pod p is already assigned to node "n1"`},
 		"negative scale":     {call{method: "PATCH", path: "/apis/apps/v1/namespaces/default/deployments/nope/scale", header: merge, body: `{"spec":{"replicas":-1}}`}, 404, "NotFound", `deployments.apps "nope" not found`},

@@ -6,11 +6,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/url"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/shoal-edge/shoal/apiserver/streaming"
 )
 
 // serveStream passes logs, exec, attach and port-forward on to the HTTP API of the pod's device, through the device's own
@@ -19,9 +21,6 @@ func (s *Server) serveStream(w http.ResponseWriter, req *request) error {
 	switch {
 	case req.verb != "get" && (req.verb != "create" || req.sub == "log"):
 		return errMethod(req)
-	case strings.EqualFold(req.Header.Get("Upgrade"), "websocket"):
-		// Clients fall back to SPDY, which containerd speaks.
-		return errBadRequest("streaming over WebSocket is not served: use SPDY/3.1")
 	case req.sub != "log" && req.Header.Get("Upgrade") == "":
 		return errBadRequest("Upgrade request required")
 	}
@@ -41,7 +40,32 @@ func (s *Server) serveStream(w http.ResponseWriter, req *request) error {
 		}
 		return errBadRequest("pod %s does not have a host assigned", pod.Name)
 	}
+	if streaming.IsWebSocket(req.Request) {
+		return s.overWebSocket(w, req, pod.Spec.NodeName, path)
+	}
 	return s.toDevice(w, req, pod.Spec.NodeName, path)
+}
+
+// overWebSocket answers a client that speaks WebSocket, for a device that does not.
+func (s *Server) overWebSocket(w http.ResponseWriter, req *request, node, path string) error {
+	if s.cfg.DialDevice == nil {
+		return errInternal("this server cannot reach devices")
+	}
+	return streaming.Serve(w, req.Request, req.sub, &streaming.Backend{
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			conn, err := s.cfg.DialDevice(ctx, node)
+			if err != nil {
+				return nil, errDial(node, err)
+			}
+			return conn, nil
+		},
+		Target: (&url.URL{Path: path, RawQuery: req.URL.RawQuery}).String(),
+	})
+}
+
+// errDial is not "service unavailable": this one is not cured by another leader, and must not be tried again and again.
+func errDial(node string, err error) error {
+	return apierrors.NewInternalError(fmt.Errorf("error dialing device %q: %w", node, err))
 }
 
 // devicePath is the path of a stream on the device.
@@ -110,8 +134,7 @@ func (s *Server) toDevice(w http.ResponseWriter, req *request, node, path string
 	}
 	proxy.ServeHTTP(w, req.WithContext(ctx))
 	if failure != nil {
-		// Not "service unavailable": this one is not cured by another leader, and must not be tried again and again.
-		return apierrors.NewInternalError(fmt.Errorf("error dialing device %q: %w", node, failure))
+		return errDial(node, failure)
 	}
 	return nil
 }

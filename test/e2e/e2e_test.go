@@ -61,6 +61,7 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	t.Run("kubectl logs -f", func(t *testing.T) { followLogs(t, env) })
+	t.Run("streams over SPDY", func(t *testing.T) { overSPDY(t, env) })
 	t.Run("scale", func(t *testing.T) { scale(t, env) })
 	t.Run("a unit of hardware goes to one pod", func(t *testing.T) { hardware(t, env) })
 	t.Run("a configmap and a secret in a pod", func(t *testing.T) { volumes(t, env) })
@@ -123,6 +124,22 @@ func followLogs(t *testing.T, env *scenario.Env) {
 			return
 		case <-time.After(200 * time.Millisecond):
 		}
+	}
+}
+
+// overSPDY is how clients streamed before they spoke WebSocket, which the other tests use.
+func overSPDY(t *testing.T, env *scenario.Env) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	pods, err := env.Pods(ctx, "hello")
+	if err != nil || len(pods) == 0 {
+		t.Fatal(len(pods), err)
+	}
+	cmd := env.Command(ctx, "exec", "-i", pods[0].Name, "--", "/hello", "-echo")
+	cmd.Env = append(cmd.Env, "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false")
+	cmd.Stdin = strings.NewReader("there and back")
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "there and back" {
+		t.Errorf("%q, %v", out, err)
 	}
 }
 
