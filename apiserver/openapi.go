@@ -8,15 +8,22 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"strings"
 	"sync"
 )
 
-// documents are the OpenAPI v3 documents, compressed: they cost no memory until somebody asks for one.
+// documents are the OpenAPI documents, compressed: they cost no memory until somebody asks for one.
 //
-//go:embed openapi/*.json.gz
+//go:embed openapi/*.json.gz openapi/v2/*.gz
 var documents embed.FS
+
+// The two forms of the v2 document.
+const (
+	v2JSON     = "v2/swagger.json"
+	v2Protobuf = "v2/swagger.pb"
+)
 
 // document is one embedded document.
 type document struct {
@@ -24,31 +31,38 @@ type document struct {
 	hash string
 }
 
-// openAPI finds the documents by the path of their group and version, such as "apis/apps/v1".
+// openAPI finds the documents: those of v3 by the path of their group and version, such as "apis/apps/v1".
 var openAPI = sync.OnceValue(func() map[string]document {
 	all := map[string]document{}
-	entries, err := documents.ReadDir("openapi")
-	if err != nil {
-		panic(err) // the folder is part of the binary
-	}
-	for _, e := range entries {
-		file := "openapi/" + e.Name()
+	err := fs.WalkDir(documents, "openapi", func(file string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
 		data, err := documents.ReadFile(file)
 		if err != nil {
-			panic(err)
+			return err
 		}
 		sum := sha256.Sum256(data)
-		path := strings.ReplaceAll(strings.TrimSuffix(e.Name(), ".json.gz"), "__", "/")
-		all[path] = document{file: file, hash: strings.ToUpper(hex.EncodeToString(sum[:]))}
+		name := strings.TrimSuffix(strings.TrimPrefix(file, "openapi/"), ".gz")
+		if !isV2(name) {
+			name = strings.ReplaceAll(strings.TrimSuffix(name, ".json"), "__", "/")
+		}
+		all[name] = document{file: file, hash: strings.ToUpper(hex.EncodeToString(sum[:]))}
+		return nil
+	})
+	if err != nil {
+		panic(err) // the folder is part of the binary
 	}
 	return all
 })
 
-// openAPIDocument tells which document a path asks for.
+func isV2(name string) bool { return name == v2JSON || name == v2Protobuf }
+
+// openAPIDocument tells which v3 document a path asks for.
 func openAPIDocument(path string) (string, bool) {
 	name, ok := strings.CutPrefix(path, "/openapi/v3/")
 	_, exists := openAPI()[name]
-	return name, ok && exists
+	return name, ok && exists && !isV2(name)
 }
 
 func (s *Server) serveOpenAPIIndex(w http.ResponseWriter, req *request) error {
@@ -59,12 +73,14 @@ func (s *Server) serveOpenAPIIndex(w http.ResponseWriter, req *request) error {
 		Paths map[string]entry `json:"paths"`
 	}{Paths: map[string]entry{}}
 	for path, d := range openAPI() {
+		if isV2(path) {
+			continue
+		}
 		index.Paths[path] = entry{URL: "/openapi/v3/" + path + "?hash=" + d.hash}
 	}
 	return s.writePlain(w, req, index)
 }
 
-// serveOpenAPI answers with a document as it is stored, compressed, and unpacks it only for a client that cannot.
 func (s *Server) serveOpenAPI(w http.ResponseWriter, req *request, name string) error {
 	doc := openAPI()[name]
 	if want := req.query.Get("hash"); want != "" && want != doc.hash {
@@ -77,10 +93,15 @@ func (s *Server) serveOpenAPI(w http.ResponseWriter, req *request, name string) 
 	if _, err := negotiate(req.Request); err != nil {
 		return err
 	}
+	return s.serveDocument(w, req, doc, mediaJSON)
+}
+
+// serveDocument answers with a document as it is stored, compressed, and unpacks it only for a client that cannot.
+func (s *Server) serveDocument(w http.ResponseWriter, req *request, doc document, media string) error {
 	etag := `"` + doc.hash + `"`
 	w.Header().Set("Etag", etag)
 	w.Header().Set("Vary", "Accept, Accept-Encoding")
-	w.Header().Set("Content-Type", mediaJSON)
+	w.Header().Set("Content-Type", media)
 	if req.Header.Get("If-None-Match") == etag {
 		w.WriteHeader(http.StatusNotModified)
 		return nil

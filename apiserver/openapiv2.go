@@ -2,35 +2,34 @@ package apiserver
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protowire"
+	"github.com/munnerz/goautoneg"
 )
 
-// mediaOpenAPIv2 is how client-go asks for the old document; it puts an @ where servers answer with a dot.
+// mediaOpenAPIv2 is the Protobuf form of the old document. Clients ask for it with an @ where servers answer with a dot.
 const mediaOpenAPIv2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
-// serveOpenAPIv2 answers with an OpenAPI v2 document that describes nothing. kubectl reads it before it sends what the v3
-// documents do not know, such as a v1 List or an unknown kind: it finds no schema there and lets the server judge.
+// serveOpenAPIv2 answers with the old document, which describes all groups at once, in the form that the client prefers.
 func (s *Server) serveOpenAPIv2(w http.ResponseWriter, req *request) error {
-	accept := req.Header.Get("Accept")
-	if strings.Contains(accept, "proto-openapi.spec.v2") {
-		w.Header().Set("Content-Type", mediaOpenAPIv2)
-		_, _ = w.Write(emptyOpenAPIv2(s.cfg.Version)) // the client has gone: there is nobody to tell
-		return nil
+	forms := map[string]string{
+		"com.github.proto-openapi.spec.v2@v1.0+protobuf": mediaOpenAPIv2,
+		"com.github.proto-openapi.spec.v2.v1.0+protobuf": mediaOpenAPIv2,
+		"json": mediaJSON, "*": mediaJSON,
 	}
-	return s.writePlain(w, req, map[string]any{
-		"swagger": "2.0",
-		"info":    map[string]string{"title": "Kubernetes", "version": s.cfg.Version},
-		"paths":   map[string]any{},
-	})
-}
-
-// emptyOpenAPIv2 is the message openapi.v2.Document with its required fields.
-func emptyOpenAPIv2(version string) []byte {
-	info := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "Kubernetes")
-	info = protowire.AppendString(protowire.AppendTag(info, 2, protowire.BytesType), version)
-	doc := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "2.0")
-	doc = protowire.AppendBytes(protowire.AppendTag(doc, 2, protowire.BytesType), info)
-	return protowire.AppendBytes(protowire.AppendTag(doc, 8, protowire.BytesType), nil) // no paths
+	header := strings.Join(req.Header.Values("Accept"), ",")
+	if header == "" {
+		header = mediaJSON
+	}
+	clauses := goautoneg.ParseAccept(header)
+	i := slices.IndexFunc(clauses, func(a goautoneg.Accept) bool { return forms[a.SubType] != "" })
+	if i < 0 {
+		return errNotAcceptable()
+	}
+	doc, media := openAPI()[v2JSON], forms[clauses[i].SubType]
+	if media == mediaOpenAPIv2 {
+		doc = openAPI()[v2Protobuf]
+	}
+	return s.serveDocument(w, req, doc, media)
 }

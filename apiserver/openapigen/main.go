@@ -1,4 +1,4 @@
-// Command openapigen writes the OpenAPI v3 documents that the apiserver embeds. It takes upstream's own documents from the
+// Command openapigen writes the OpenAPI documents, v3 and v2, that the apiserver embeds. It takes upstream's own documents from the
 // k8s.io/kubernetes module, keeps the paths that shoal serves and the schemas that these reach, and compresses the rest.
 package main
 
@@ -30,11 +30,15 @@ func main() {
 }
 
 func run(out string) error {
-	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes").Output()
+	found, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}\n{{.Version}}", "k8s.io/kubernetes").Output()
 	if err != nil {
 		return fmt.Errorf("find k8s.io/kubernetes: %w", err)
 	}
-	specs := filepath.Join(strings.TrimSpace(string(module)), "api", "openapi-spec", "v3")
+	module, version, _ := strings.Cut(strings.TrimSpace(string(found)), "\n")
+	if err := writeV2(module, version, filepath.Join(out, "v2")); err != nil {
+		return err
+	}
+	specs := filepath.Join(module, "api", "openapi-spec", "v3")
 	for gv, paths := range servedPaths() {
 		name := "apis__" + gv.Group + "__" + gv.Version
 		if gv.Group == "" {
@@ -107,7 +111,6 @@ func trim(from, to string, keep map[string]bool) error {
 			delete(doc.Paths, path)
 		}
 	}
-	dropMediaTypes(doc.Paths)
 	reached := map[string]any{}
 	reach(doc.Paths, doc.Components.Schemas, reached)
 	doc.Components.Schemas = reached
@@ -116,21 +119,6 @@ func trim(from, to string, keep map[string]bool) error {
 		return err
 	}
 	return compress(trimmed, to)
-}
-
-// dropMediaTypes removes the media types that shoal does not speak from every "content" below v.
-func dropMediaTypes(v any) {
-	walk(v, func(m map[string]any) {
-		content, ok := m["content"].(map[string]any)
-		if !ok {
-			return
-		}
-		for mediaType := range content {
-			if strings.Contains(mediaType, "cbor") {
-				delete(content, mediaType)
-			}
-		}
-	})
 }
 
 // reach adds to reached every schema that v refers to, and those that they refer to.

@@ -1,0 +1,67 @@
+package apiserver_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	openapiv2 "github.com/google/gnostic-models/openapiv2"
+	protobuf "google.golang.org/protobuf/proto"
+
+	"github.com/shoal-edge/shoal/api"
+)
+
+// TestOpenAPIv2: both forms of the old document describe every kind, and name each of its types.
+func TestOpenAPIv2(t *testing.T) {
+	b := newBed(t)
+	type kind struct{ Group, Version, Kind string }
+	var doc struct {
+		Swagger     string
+		Definitions map[string]struct {
+			Kinds []kind `json:"x-kubernetes-group-version-kind"`
+		}
+		Parameters map[string]any
+	}
+	answer, data := b.do(call{path: "/openapi/v2"})
+	decode(t, data, &doc)
+	if answer.Header.Get("Content-Type") != "application/json" || doc.Swagger != "2.0" {
+		t.Errorf("%s %q", answer.Header, doc.Swagger)
+	}
+	for _, k := range api.Kinds() {
+		want, found := kind{k.GVK.Group, k.GVK.Version, k.GVK.Kind}, false
+		for _, d := range doc.Definitions {
+			found = found || slices.Contains(d.Kinds, want)
+		}
+		if !found {
+			t.Errorf("%s is not described: run make generate", k.GVK)
+		}
+	}
+	for _, part := range strings.Split(string(data), `"$ref":"#/`)[1:] {
+		section, name, _ := strings.Cut(part[:strings.IndexByte(part, '"')], "/")
+		if _, known := doc.Definitions[name]; section == "definitions" && !known || section == "parameters" && doc.Parameters[name] == nil {
+			t.Errorf("%s %s is missing", section, name)
+		}
+	}
+
+	answer, data = b.do(call{path: "/openapi/v2", header: accept("application/com.github.proto-openapi.spec.v2@v1.0+protobuf")})
+	var message openapiv2.Document
+	if err := protobuf.Unmarshal(data, &message); err != nil {
+		t.Fatal(err)
+	}
+	if got := answer.Header.Get("Content-Type"); got != "application/com.github.proto-openapi.spec.v2.v1.0+protobuf" {
+		t.Errorf("%q", got)
+	}
+	if got := len(message.Definitions.AdditionalProperties); got != len(doc.Definitions) {
+		t.Errorf("%d definitions in one form, %d in the other", got, len(doc.Definitions))
+	}
+	again, _ := b.do(call{path: "/openapi/v2", header: map[string]string{
+		"Accept": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "If-None-Match": answer.Header.Get("Etag"),
+	}})
+	if again.StatusCode != http.StatusNotModified {
+		t.Errorf("%d", again.StatusCode)
+	}
+	if refused, data := b.do(call{path: "/openapi/v2", header: accept("text/html")}); refused.StatusCode != http.StatusNotAcceptable {
+		t.Errorf("%d %s", refused.StatusCode, data)
+	}
+}
