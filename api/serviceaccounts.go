@@ -12,16 +12,17 @@ import (
 
 func serviceAccounts() *Kind {
 	return install[corev1.ServiceAccount](&Kind{
-		GVK:        corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
-		Resource:   "serviceaccounts",
-		Singular:   "serviceaccount",
-		ShortNames: []string{"sa"},
-		Namespaced: true,
-		Verbs:      crud(),
-		New:        func() Object { return &corev1.ServiceAccount{} },
-		NewList:    func() runtime.Object { return &corev1.ServiceAccountList{} },
-		Columns:    []Column{nameColumn(), ageColumn()},
-		Row:        func(o Object, now time.Time) []any { return []any{o.GetName(), age(o, now)} },
+		GVK:          corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
+		Resource:     "serviceaccounts",
+		Singular:     "serviceaccount",
+		ShortNames:   []string{"sa"},
+		Namespaced:   true,
+		Verbs:        crud(),
+		Subresources: []string{"token"},
+		New:          func() Object { return &corev1.ServiceAccount{} },
+		NewList:      func() runtime.Object { return &corev1.ServiceAccountList{} },
+		Columns:      []Column{nameColumn(), ageColumn()},
+		Row:          func(o Object, now time.Time) []any { return []any{o.GetName(), age(o, now)} },
 	}, strategy[corev1.ServiceAccount, core.ServiceAccount]{
 		in:             corev1defaults.Convert_v1_ServiceAccount_To_core_ServiceAccount,
 		out:            corev1defaults.Convert_core_ServiceAccount_To_v1_ServiceAccount,

@@ -56,6 +56,8 @@ func (s *Server) serveSubresource(w http.ResponseWriter, req *request) error {
 		return s.serveBinding(w, req)
 	case req.sub == "eviction" && req.verb == "create":
 		return s.serveEviction(w, req)
+	case req.sub == "token" && req.verb == "create":
+		return s.serveToken(w, req)
 	case req.sub == "finalize" && req.verb == "update":
 		return s.serveFinalize(w, req)
 	case req.sub == "status" && req.verb == "get":

@@ -36,10 +36,11 @@ func (u *user) in(group string) bool { return u.In(group) }
 
 func errUnauthorized() error { return apierrors.NewUnauthorized("Unauthorized") }
 
-// authenticate takes the identity from the verified client certificate. Another server's word on who made a request counts.
+// authenticate takes the identity from the verified client certificate or, without one, from a bearer token. Another server's word
+// on who made a request counts.
 func (s *Server) authenticate(r *http.Request) (user, error) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return user{}, errUnauthorized()
+		return s.authenticateBearer(r)
 	}
 	subject := r.TLS.VerifiedChains[0][0].Subject
 	u := user{User: access.User{Name: subject.CommonName, Groups: slices.Clone(subject.Organization)}}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/munnerz/goautoneg"
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -64,6 +65,8 @@ func subresource(k *api.Kind, sub string) resource {
 		r.kind, r.verbs = "Binding", []string{"create"}
 	case "eviction":
 		r.kind, r.of, r.verbs = "Eviction", schema.GroupVersion{Group: "policy", Version: "v1"}, []string{"create"}
+	case "token":
+		r.kind, r.of, r.verbs = "TokenRequest", authenticationv1.SchemeGroupVersion, []string{"create"}
 	case "finalize":
 		r.verbs = []string{"update"}
 	case "log":
@@ -133,7 +136,9 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, req *request) error {
 }
 
 func rootPaths() []string {
-	paths := []string{"/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"}
+	paths := []string{
+		discoveryPath, "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", keysPath, "/readyz", "/version",
+	}
 	for _, gv := range groupVersions() {
 		paths = append(paths, "/apis/"+gv.Group, "/apis/"+gv.String())
 	}

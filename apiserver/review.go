@@ -52,6 +52,11 @@ func (s *Server) review(req *request, review runtime.Object) error {
 	switch r := review.(type) {
 	case *authenticationv1.SelfSubjectReview:
 		r.Status.UserInfo = userInfo(self)
+	case *authenticationv1.TokenReview:
+		if r.Spec.Token == "" {
+			return errBadRequest("token is required for TokenReview in authentication")
+		}
+		r.Status = s.reviewToken(req.Context(), &r.Spec)
 	case *authorizationv1.SelfSubjectAccessReview:
 		r.Status = s.judge(req.Context(), self, r.Spec.ResourceAttributes, r.Spec.NonResourceAttributes)
 	case *authorizationv1.SubjectAccessReview:

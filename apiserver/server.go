@@ -19,6 +19,7 @@ import (
 
 	"github.com/shoal-edge/shoal/apiserver/access"
 	"github.com/shoal-edge/shoal/apiserver/fieldmanager"
+	"github.com/shoal-edge/shoal/apiserver/tokens"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -40,6 +41,8 @@ type Config struct {
 	Consensus Consensus
 	// Authorizer decides what users may do. Client should ask its Guards before it writes. Nil: a new one of Durable.
 	Authorizer *Authorizer
+	// Tokens issues and checks the tokens of service accounts. Nil: there are none.
+	Tokens *tokens.Authority
 	// Forward reaches other servers over HTTP/1.1 with this server's certificate. Nil: there are none.
 	Forward http.RoundTripper
 	// ForwardSlow does the same without a limit for the answer. Nil: Forward.
@@ -205,6 +208,10 @@ func (s *Server) serveOther(w http.ResponseWriter, req *request) error {
 		return s.serveOpenAPIIndex(w, req)
 	case "/openapi/v2":
 		return s.serveOpenAPIv2(w, req)
+	case discoveryPath, discoveryPath + "/":
+		return s.serveOIDC(w, req)
+	case keysPath, keysPath + "/":
+		return s.serveKeys(w, req)
 	case readIndexPath:
 		return s.serveReadIndex(w, req)
 	case statePath:

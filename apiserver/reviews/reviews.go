@@ -26,6 +26,10 @@ var all = sync.OnceValue(func() []Review {
 			New: func() runtime.Object { return &authenticationv1.SelfSubjectReview{} },
 		},
 		{
+			GVK: authentication.WithKind("TokenReview"), Resource: "tokenreviews",
+			New: func() runtime.Object { return &authenticationv1.TokenReview{} },
+		},
+		{
 			GVK: authorization.WithKind("LocalSubjectAccessReview"), Resource: "localsubjectaccessreviews", Namespaced: true,
 			New: func() runtime.Object { return &authorizationv1.LocalSubjectAccessReview{} },
 		},

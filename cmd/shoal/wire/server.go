@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/apiserver"
+	"github.com/shoal-edge/shoal/apiserver/tokens"
 	"github.com/shoal-edge/shoal/controllers"
 	"github.com/shoal-edge/shoal/pki"
 	"github.com/shoal-edge/shoal/raft"
@@ -237,6 +239,11 @@ func deviceOf(state tls.ConnectionState) (string, error) {
 	return name, nil
 }
 
+// tokenKey is the key that signs the tokens of service accounts.
+func (s *Server) tokenKey(generation int) (*ecdsa.PrivateKey, error) {
+	return s.id.ca.Derive(fmt.Sprintf("service-account-tokens/%d", generation))
+}
+
 // serveAPI serves HTTP until ctx ends.
 func (s *Server) serveAPI(ctx context.Context) error {
 	forward := &http.Transport{
@@ -256,6 +263,7 @@ func (s *Server) serveAPI(ctx context.Context) error {
 		Client:      s.strictClient(authorizer.Guards()),
 		Durable:     s.durable,
 		Authorizer:  authorizer,
+		Tokens:      tokens.New(tokens.Config{Store: s.durable, Key: s.tokenKey}),
 		Consensus:   consensus{s.node},
 		Forward:     forward,
 		ForwardSlow: slow,
