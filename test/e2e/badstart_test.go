@@ -46,7 +46,7 @@ func badStart(t *testing.T, env *scenario.Env) {
 		{name: "agent's token for a server", role: "server", file: join(token), want: []string{"join token is for another role"}},
 		{name: "missing containerd", role: "agent", file: join(token) + "agent: {containerd: /run/nothing.sock}\n", want: []string{"/run/nothing.sock", "agent.containerd"}},
 		{name: "busy port", role: "server", file: fmt.Sprintf("server: {listen: '%s:22222'}\n", on.Address), want: []string{"22222", "in use"}},
-		{name: "corrupt data folder", role: "server", file: "server: {listen: '127.0.0.1:22223'}\n", prepare: func(dir string) error { return corrupt(first.Data, dir) }, want: []string{filepath.Join(scratch, "corrupt-data-folder", "data")}},
+		{name: "corrupt data folder", role: "server", file: "server: {listen: '127.0.0.1:22223'}\n", prepare: func(dir string) error { return corrupt(first.Data, dir) }, want: []string{filepath.Join(scratch, "corrupt-data-folder", "data", "pki"), "from a copy"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := filepath.Join(scratch, strings.ReplaceAll(tc.name, " ", "-"))
@@ -113,21 +113,21 @@ func occupy(t *testing.T, cmd *exec.Cmd) (stop func()) {
 	}
 }
 
-// corrupt copies a server's data folder and overwrites the databases in it.
+// corrupt copies a server's data folder and overwrites the keys in it: what else is damaged there mends itself.
 func corrupt(from, to string) error {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	spoiled := 0
 	err := filepath.WalkDir(to, func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || filepath.Ext(path) != ".db" {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".key" {
 			return err
 		}
 		spoiled++
-		return os.WriteFile(path, bytes.Repeat([]byte("this is not a database"), 1000), 0o600)
+		return os.WriteFile(path, bytes.Repeat([]byte("this is not a key"), 1000), 0o600)
 	})
 	if err == nil && spoiled == 0 {
-		return fmt.Errorf("no database in %s", from)
+		return fmt.Errorf("no key in %s", from)
 	}
 	return err
 }

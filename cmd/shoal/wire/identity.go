@@ -98,7 +98,7 @@ func tokenText(j configs.Join) (string, error) {
 func load(dir string, role pki.Role) (*identity, error) {
 	node, err := pki.Load(dir, "node")
 	if err != nil {
-		return nil, err
+		return nil, unreadable(dir, err)
 	}
 	id := &identity{node: node}
 	if role == pki.RoleAgent {
@@ -108,14 +108,22 @@ func load(dir string, role pki.Role) (*identity, error) {
 		return nil, fmt.Errorf("data folder %s belongs to an agent; start it with 'shoal agent', or join as a server with an empty one",
 			filepath.Dir(dir))
 	} else if err != nil {
-		return nil, err
+		return nil, unreadable(dir, err)
 	}
 	if id.ca, err = pki.LoadCA(dir); err != nil {
-		return nil, err
+		return nil, unreadable(dir, err)
 	}
 	_, err = os.Stat(filepath.Join(dir, foundingMark))
 	id.found = err == nil
 	return id, nil
+}
+
+// unreadable says what to do with keys that are there and cannot be read. Those that are not there mean a first start.
+func unreadable(dir string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("%w; bring back the folder %s from a copy, or move it away and join again with a token", err, dir)
 }
 
 // found makes a new cluster: an authority, and this server's certificates from it.
