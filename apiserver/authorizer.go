@@ -2,20 +2,24 @@ package apiserver
 
 import (
 	"context"
+	"strings"
 
 	"github.com/shoal-edge/shoal/apiserver/access"
+	"github.com/shoal-edge/shoal/apiserver/nodes"
 	"github.com/shoal-edge/shoal/apiserver/rbac"
 	"github.com/shoal-edge/shoal/store"
 )
 
-// Authorizer decides who may do what: administrators and servers everything, everybody else what their roles say.
+// Authorizer decides who may do what: administrators and servers everything, devices what their pods need, and everybody what
+// their roles say.
 type Authorizer struct {
 	roles *rbac.Index
+	nodes *nodes.Authorizer
 }
 
 // NewAuthorizer returns an authorizer by the roles that are in the durable store.
 func NewAuthorizer(durable *store.Store) *Authorizer {
-	return &Authorizer{roles: rbac.NewIndex(durable)}
+	return &Authorizer{roles: rbac.NewIndex(durable), nodes: nodes.New(durable)}
 }
 
 // Authorize implements access.Authorizer.
@@ -23,10 +27,19 @@ func (z *Authorizer) Authorize(ctx context.Context, a *access.Attributes) (allow
 	if a.User.All() {
 		return true, ""
 	}
-	return z.roles.Authorize(ctx, a)
+	if node, ok := a.User.Node(); ok {
+		if allowed, reason = z.nodes.Authorize(ctx, node, a); allowed {
+			return true, ""
+		}
+	}
+	allowed, why := z.roles.Authorize(ctx, a)
+	if allowed || reason == "" {
+		return allowed, why
+	}
+	return false, strings.TrimSuffix(reason+", "+why, ", ")
 }
 
-// Guards look at what users write: that it grants nobody more than the user may grant.
+// Guards look at what users write: that it grants nobody more than the user may grant, and is a device's own.
 func (z *Authorizer) Guards() []store.Admitter {
-	return []store.Admitter{rbac.NoEscalation(z.roles, z)}
+	return []store.Admitter{rbac.NoEscalation(z.roles, z), nodes.Guard()}
 }

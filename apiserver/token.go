@@ -34,6 +34,11 @@ func (s *Server) serveToken(w http.ResponseWriter, req *request) error {
 	if err := s.catchUp(req.Context()); err != nil {
 		return err
 	}
+	if node, ok := req.user.Node(); ok {
+		if err := s.cfg.Authorizer.nodes.GuardToken(node, req.namespace, req.name, wanted); err != nil {
+			return err
+		}
+	}
 	if err := s.cfg.Tokens.Issue(req.namespace, req.name, wanted); err != nil {
 		return err
 	}

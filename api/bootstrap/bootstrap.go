@@ -59,6 +59,16 @@ func Policy() []api.Object {
 	return objects
 }
 
+// NodeRules returns the rules of the role system:node: what a device needs, of any device's.
+func NodeRules() []rbacv1.PolicyRule {
+	for _, object := range Policy() {
+		if role, ok := object.(*rbacv1.ClusterRole); ok && role.Name == "system:node" {
+			return role.Rules
+		}
+	}
+	panic("bootstrap: the embedded policy has no role system:node")
+}
+
 func parse(text string) ([]api.Object, error) {
 	var objects []api.Object
 	var rules *[]rbacv1.PolicyRule // of the last role
