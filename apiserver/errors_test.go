@@ -74,7 +74,6 @@ func TestErrors(t *testing.T) {
 		"resourceVersion":    {call{path: configMaps + "?resourceVersion=x"}, 400, "BadRequest", "invalid resource version"},
 		"continue":           {call{path: configMaps + "?continue=x"}, 400, "BadRequest", "continue key is not valid"},
 		"match":              {call{path: configMaps + "?resourceVersionMatch=Exact"}, 422, "Invalid", "resourceVersionMatch is forbidden unless resourceVersion is provided"},
-		"old exact":          {call{path: configMaps + "?resourceVersion=1&resourceVersionMatch=Exact"}, 410, "Expired", "too old resource version: 1"},
 		"bad JSON patch":     {call{method: "PATCH", path: configMaps + "/cm", header: map[string]string{"Content-Type": "application/json-patch+json"}, body: `[{"op":"remove","path":"/nope"}]`}, 422, "Invalid", "the server rejected our request due to an error in our request"},
 		"bad merge patch":    {call{method: "PATCH", path: configMaps + "/cm", header: merge, body: `{`}, 400, "BadRequest", "error decoding patch"},
 		"strict merge patch": {call{method: "PATCH", path: configMaps + "/cm?fieldValidation=Strict", header: merge, body: `{"bogus":1}`}, 422, "Invalid", `strict decoding error: unknown field \"bogus\"`},

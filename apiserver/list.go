@@ -3,6 +3,7 @@ package apiserver
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -27,8 +28,30 @@ type page struct {
 // continuation is where a list goes on: after an object, in the state of a revision.
 type continuation struct {
 	Version  string `json:"v"`
-	Revision uint64 `json:"rv"`
+	Revision int64  `json:"rv"`
 	After    string `json:"start"`
+}
+
+const (
+	continuationVersion = "meta.k8s.io/v1"
+	// presentState is the revision of a continuation that goes on with the present state, whatever the first pages showed.
+	presentState = -1
+)
+
+func (c continuation) encode() string {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		panic(fmt.Errorf("apiserver: numbers and strings can always be encoded: %w", err))
+	}
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+func decodeContinuation(token string) (c continuation, err error) {
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || json.Unmarshal(raw, &c) != nil || c.Version != continuationVersion || c.Revision < presentState || c.Revision == 0 {
+		return c, errBadRequest("continue key is not valid: %q", token)
+	}
+	return c, nil
 }
 
 func (s *Server) serveList(w http.ResponseWriter, req *request) error {
@@ -101,46 +124,67 @@ func (s *Server) page(req *request, opts *metav1.ListOptions, sel *selector) (*p
 	if err != nil {
 		return nil, err
 	}
+	if exact(opts) {
+		items, err := s.cfg.Client.ListAt(req.kind, req.namespace, asked)
+		if err != nil {
+			return nil, errExpired(asked, from.Revision())
+		}
+		return s.cut(items, sel, opts, asked)
+	}
 	revision := from.Revision() // before the look-up: what is found may be newer, never older
 	items, found := sel.candidates(s.cfg.Client.Reader(), req.namespace)
 	if !found {
 		items, revision = s.cfg.Client.Reader().List(req.kind.GroupResource(), req.namespace)
 	}
-	if opts.ResourceVersionMatch == metav1.ResourceVersionMatchExact && asked != revision {
-		if changed, err := changedSince(from, req, asked); err != nil || changed {
-			return nil, errExpired(asked, revision)
-		}
-		revision = asked
-	}
 	return s.cut(items, sel, opts, revision)
 }
 
-// nextPage goes on with a list. Objects that changed since its first page show their present state: a watch from the
-// list's revision tells the change once more, so that nothing is missed. What the history has lost is gone.
+// exact reports whether a list must be of the very revision that it names. A limit without a word on that means so too.
+func exact(opts *metav1.ListOptions) bool {
+	named := opts.ResourceVersion != "" && opts.ResourceVersion != "0"
+	return opts.ResourceVersionMatch == metav1.ResourceVersionMatchExact || named && opts.Limit > 0 && opts.ResourceVersionMatch == ""
+}
+
+// nextPage goes on with a list in the state of its first page. What the history has lost is gone: then the answer has a token with
+// which a client that can live with that goes on in the present state.
 func (s *Server) nextPage(req *request, opts *metav1.ListOptions, sel *selector, from *store.Store) (*page, error) {
 	if opts.ResourceVersion != "" && opts.ResourceVersion != "0" {
 		return nil, errBadRequest("specifying resource version is not allowed when using continue")
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(opts.Continue)
-	var c continuation
-	if err != nil || json.Unmarshal(raw, &c) != nil || c.Version != "meta.k8s.io/v1" || c.Revision == 0 {
-		return nil, errBadRequest("continue key is not valid: %q", opts.Continue)
-	}
-	if _, err := s.atRevision(req.Context(), from, strconv.FormatUint(c.Revision, 10)); err != nil {
+	c, err := decodeContinuation(opts.Continue)
+	if err != nil {
 		return nil, err
 	}
-	if _, err := changedSince(from, req, c.Revision); err != nil {
-		return nil, apierrors.NewResourceExpired("The provided continue parameter is too old to display a consistent list result. " +
-			"You must start a new list without the continue parameter.")
+	var items []store.Item
+	var revision uint64
+	if c.Revision == presentState {
+		if err := s.catchUp(req.Context()); err != nil {
+			return nil, err
+		}
+		items, revision = s.cfg.Client.Reader().List(req.kind.GroupResource(), req.namespace)
+	} else {
+		if revision, err = s.atRevision(req.Context(), from, strconv.FormatInt(c.Revision, 10)); err != nil {
+			return nil, err
+		}
+		if items, err = s.cfg.Client.ListAt(req.kind, req.namespace, revision); err != nil {
+			return nil, errContinueExpired(c.After)
+		}
 	}
-	items, _ := s.cfg.Client.Reader().List(req.kind.GroupResource(), req.namespace)
 	first, _ := slices.BinarySearchFunc(items, c.After, func(item store.Item, after string) int {
 		if order := compareKeys(item.Key, after); order != 0 {
 			return order
 		}
 		return -1 // the object itself was on the last page
 	})
-	return s.cut(items[first:], sel, opts, c.Revision)
+	return s.cut(items[first:], sel, opts, revision)
+}
+
+func errContinueExpired(after string) error {
+	err := apierrors.NewResourceExpired("The provided continue parameter is too old to display a consistent list result. " +
+		"Start a new list without it, or go on with the continue token of this answer: what changed since the first page may then be " +
+		"missing, or be shown twice.")
+	err.ErrStatus.Continue = continuation{Version: continuationVersion, Revision: presentState, After: after}.encode()
+	return err
 }
 
 // compareKeys compares as the store sorts: by namespace, then by name.
@@ -150,17 +194,6 @@ func compareKeys(k store.Key, after string) int {
 		return order
 	}
 	return strings.Compare(k.Name, name)
-}
-
-// changedSince reports whether an object of the list changed after a revision, or that this is not known any more.
-func changedSince(from *store.Store, req *request, revision uint64) (bool, error) {
-	present := from.Revision()
-	w, err := from.Watch(req.kind.GroupResource(), req.namespace, revision)
-	if err != nil {
-		return true, err
-	}
-	defer w.Close()
-	return w.Progress() < present, nil
 }
 
 // cut selects the objects of a page. What cannot be decrypted fails here, before the answer has begun.
@@ -184,11 +217,9 @@ func (s *Server) cut(items []store.Item, sel *selector, opts *metav1.ListOptions
 		}
 		if limit > 0 && len(p.items) == limit {
 			last := p.items[limit-1].Key
-			raw, err := json.Marshal(continuation{Version: "meta.k8s.io/v1", Revision: revision, After: last.Namespace + "/" + last.Name})
-			if err != nil {
-				return nil, apierrors.NewInternalError(err)
-			}
-			p.next = base64.RawURLEncoding.EncodeToString(raw)
+			p.next = continuation{
+				Version: continuationVersion, Revision: int64(revision), After: last.Namespace + "/" + last.Name,
+			}.encode()
 			if sel.everything() {
 				left := int64(len(items) - i)
 				p.remaining = &left

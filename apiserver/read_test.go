@@ -24,37 +24,6 @@ const (
 
 func accept(media string) map[string]string { return map[string]string{"Accept": media} }
 
-func TestListPages(t *testing.T) {
-	b := newBed(t)
-	for i := range 5 {
-		b.create(configMap(fmt.Sprint("c", i), nil))
-	}
-	var names []string
-	var first string
-	next := ""
-	for page := 0; page == 0 || next != ""; page++ {
-		var list corev1.ConfigMapList
-		b.get(&list, call{path: configMaps + "?limit=2&continue=" + next})
-		for _, item := range list.Items {
-			names = append(names, item.Name)
-		}
-		if page == 0 {
-			first = list.ResourceVersion
-			if list.RemainingItemCount == nil || *list.RemainingItemCount != 3 {
-				t.Errorf("remaining %v", list.RemainingItemCount)
-			}
-			b.create(configMap("c1a", nil)) // changes between the pages do not stop a list
-		}
-		if list.ResourceVersion != first {
-			t.Errorf("page %d has resourceVersion %s, the first %s", page, list.ResourceVersion, first)
-		}
-		next = list.Continue
-	}
-	if diff := cmp.Diff([]string{"c0", "c1", "c1a", "c2", "c3", "c4"}, names); diff != "" {
-		t.Error(diff)
-	}
-}
-
 func TestSelectors(t *testing.T) {
 	b := newBed(t)
 	for _, p := range []*corev1.Pod{podOn("a", "n1"), podOn("b", "n1"), podOn("c", "n2"), podOn("d", "")} {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -192,6 +193,48 @@ func TestWatchTooOld(t *testing.T) {
 	e := b.watch(configMaps + "?watch=1&resourceVersion=2").next()
 	if e.Type != "ERROR" || e.Object.Code != 410 || e.Object.Kind != "Status" {
 		t.Errorf("%+v", e)
+	}
+}
+
+// TestWatchOfAnOlderTerm: volatile objects end with their leader, so that a watch cannot go on at the next.
+func TestWatchOfAnOlderTerm(t *testing.T) {
+	b := newBed(t)
+	e := b.watch("/api/v1/namespaces/default/events?watch=1&resourceVersion=7").next()
+	if e.Type != "ERROR" || e.Object.Code != 410 {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestSlowWatch: a client that does not read holds up neither writes nor other watches. When it reads on, it hears that it has
+// missed something.
+func TestSlowWatch(t *testing.T) {
+	b := newBed(t)
+	b.create(configMap("a", nil))
+	slow, fast := b.watch(configMaps+"?watch=1"), b.watch(configMaps+"?watch=1")
+	fast.expect("ADDED a")
+	filler := strings.Repeat("x", 100<<10)
+	const changes = 400 // 40 MB: more than the history and the buffers of a connection hold
+	for i := range changes {
+		_, err := b.client.Modify(t.Context(), store.Key{Resource: "configmaps", Namespace: "default", Name: "a"}, "", func(o api.Object) error {
+			o.(*corev1.ConfigMap).Data = map[string]string{"filler": filler, "i": fmt.Sprint(i)}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fast.expect("MODIFIED a")
+	}
+	for n := 0; ; n++ {
+		e := slow.next()
+		if e.Type == "ERROR" {
+			if e.Object.Code != 410 {
+				t.Errorf("%+v", e.Object)
+			}
+			return
+		}
+		if n > changes {
+			t.Fatal("it was not cut off")
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 )
 
@@ -31,7 +32,7 @@ func (m *model) apply(revision uint64, txn Txn) bool {
 	for _, op := range txn.Ops {
 		older, existed := m.items[op.Key]
 		item := Item{Key: op.Key, Revision: revision, Value: op.Value}
-		event := Event{Type: Added, Item: item, Prev: older.Value}
+		event := Event{Type: Added, Item: item, Prev: older.Value, PrevRevision: older.Revision}
 		switch {
 		case op.Value == nil && !existed:
 			continue
@@ -57,6 +58,21 @@ func (m *model) list(resource, namespace string) []Item {
 		}
 	}
 	return out
+}
+
+// at is the model as it was at a revision.
+func (m *model) at(revision uint64) *model {
+	past := &model{revision: revision, items: map[Key]Item{}}
+	for _, e := range m.events {
+		switch {
+		case e.Item.Revision > revision:
+		case e.Type == Deleted:
+			delete(past.items, e.Item.Key)
+		default:
+			past.items[e.Item.Key] = e.Item
+		}
+	}
+	return past
 }
 
 func (m *model) after(resource, namespace string, revision uint64) []Event {
@@ -142,6 +158,14 @@ func TestModel(t *testing.T) {
 					rapid.SampledFrom(followers).Draw(t, "follower").drain(t)
 				}
 			},
+			"past": func(t *rapid.T) {
+				key, revision := drawKey(t), rapid.Uint64Range(0, m.revision).Draw(t, "revision")
+				namespace := rapid.SampledFrom([]string{"", key.Namespace}).Draw(t, "in")
+				got, err := s.ListAt(key.Resource, namespace, revision)
+				if diff := cmp.Diff(m.at(revision).list(key.Resource, namespace), got, cmpopts.EquateEmpty()); diff != "" || err != nil {
+					t.Fatalf("list of %s at %d: %v (-model +store):\n%s", key.Resource, revision, err, diff)
+				}
+			},
 			"checkpoint": func(t *rapid.T) {
 				changes := s.Changes()
 				if rapid.Bool().Draw(t, "fails") {
@@ -208,12 +232,19 @@ func TestBoundedHistory(t *testing.T) {
 			}
 		}
 		after := rapid.Uint64Range(0, m.revision).Draw(t, "after")
+		past, pastErr := s.ListAt("bs", "", after)
 		w, err := s.Watch("bs", "", after)
+		if !errors.Is(pastErr, ErrGone) == (err != nil) {
+			t.Fatalf("a list of revision %d says %v, a watch after it %v", after, pastErr, err)
+		}
 		if err != nil {
 			if !errors.Is(err, ErrGone) || len(m.after("bs", "", after)) == 0 {
 				t.Fatalf("a watch after %d fails without need: %v", after, err)
 			}
 			return
+		}
+		if diff := cmp.Diff(m.at(after).list("bs", ""), past, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("list of revision %d (-model +store):\n%s", after, diff)
 		}
 		events, err := w.take()
 		if err != nil {

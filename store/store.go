@@ -195,7 +195,7 @@ func (s *Store) change(key Key, fresh *entry, revision uint64) {
 		t.delete(older)
 		gone := older.item
 		gone.Revision = revision
-		event = Event{Type: Deleted, Item: gone, Prev: older.item.Value}
+		event = Event{Type: Deleted, Item: gone, Prev: older.item.Value, PrevRevision: older.item.Revision}
 	default:
 		if t == nil {
 			t = newTable()
@@ -204,7 +204,7 @@ func (s *Store) change(key Key, fresh *entry, revision uint64) {
 		t.put(fresh, older)
 		event = Event{Type: Added, Item: fresh.item}
 		if older != nil {
-			event.Type, event.Prev = Modified, older.item.Value
+			event.Type, event.Prev, event.PrevRevision = Modified, older.item.Value, older.item.Revision
 		}
 	}
 	if s.persisted {

@@ -77,9 +77,11 @@ const (
 )
 
 // Event is one change. For Deleted, Item holds the last value and the revision of the deletion. Prev is the value before the
-// change (nil for Added), so that a watcher with a selector can tell an object that enters or leaves it.
+// change (nil for Added) and PrevRevision its revision, so that a watcher with a selector can tell an object that enters or leaves
+// it, and the past can be listed.
 type Event struct {
-	Type EventType
-	Item Item
-	Prev []byte
+	Type         EventType
+	Item         Item
+	Prev         []byte
+	PrevRevision uint64
 }

@@ -20,6 +20,24 @@ func (c *Client) ReaderFor(kind *api.Kind, namespace string) (*Store, error) {
 	return t.store, nil
 }
 
+// ListAt lists a kind's objects as they were at a revision of the store that ReaderFor returns. It fails with ErrGone when they are
+// not known any more. Of a kind that has both state classes, the volatile objects are those of now.
+func (c *Client) ListAt(kind *api.Kind, namespace string, revision uint64) ([]Item, error) {
+	durable, volatile := view{c}.stores(kind.GroupResource(), namespace)
+	if durable == nil {
+		durable, volatile = volatile, nil
+	}
+	if durable == nil {
+		return nil, ErrGone
+	}
+	list, err := durable.ListAt(kind.GroupResource(), namespace, revision)
+	if err != nil || volatile == nil {
+		return list, err
+	}
+	more, _ := volatile.List(kind.GroupResource(), namespace)
+	return merge(list, more), nil
+}
+
 type view struct{ c *Client }
 
 func (v view) KindFor(obj api.Object) *api.Kind    { return v.c.durable.KindFor(obj) }
