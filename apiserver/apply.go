@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
@@ -120,7 +122,11 @@ func (s *Server) createApplied(req *request, obj api.Object, opts []store.Option
 // merge applies the patch to an object, which is nil when there is none.
 func (p *patch) merge(fields *fieldmanager.Manager, live api.Object) (api.Object, error) {
 	applied := &unstructured.Unstructured{Object: map[string]any{}}
-	if err := yaml.Unmarshal(p.data, &applied.Object); err != nil {
+	read := func(data []byte, into any) error { return yaml.Unmarshal(data, into) }
+	if p.kind == types.ApplyCBORPatchType {
+		read = direct.Unmarshal
+	}
+	if err := read(p.data, &applied.Object); err != nil {
 		return nil, errBadRequest("error decoding patch: %v", err)
 	}
 	merged, err := fields.Apply(live, applied, p.opts.FieldManager, ptr.Deref(p.opts.Force, false))
@@ -132,8 +138,8 @@ func (p *patch) merge(fields *fieldmanager.Manager, live api.Object) (api.Object
 
 // judgeYAML refuses, or warns of, keys that are given twice. Unknown fields have been refused before.
 func (p *patch) judgeYAML() error {
-	if p.directive == metav1.FieldValidationIgnore {
-		return nil
+	if p.directive == metav1.FieldValidationIgnore || p.kind == types.ApplyCBORPatchType {
+		return nil // in CBOR it is no map
 	}
 	err := yaml.UnmarshalStrict(p.data, &map[string]any{})
 	switch {

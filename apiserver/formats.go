@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
 	kjson "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -28,6 +29,7 @@ import (
 type formats struct {
 	json, yaml, jsonStrict, yamlStrict runtime.Serializer
 	protobuf                           *protobuf.Serializer
+	cbor, cborStrict                   runtime.Serializer
 }
 
 func newFormats() *formats {
@@ -38,6 +40,7 @@ func newFormats() *formats {
 	return &formats{
 		json: text(false, false), yaml: text(true, false), jsonStrict: text(false, true), yamlStrict: text(true, true),
 		protobuf: protobuf.NewSerializer(scheme, scheme),
+		cbor:     cbor.NewSerializer(scheme, scheme), cborStrict: cbor.NewSerializer(scheme, scheme, cbor.Strict(true)),
 	}
 }
 
@@ -64,6 +67,11 @@ func (f *formats) decoder(contentType string, strict bool) (runtime.Decoder, err
 		return f.yaml, nil
 	case mediaProtobuf:
 		return f.protobuf, nil
+	case mediaCBOR:
+		if strict {
+			return f.cborStrict, nil
+		}
+		return f.cbor, nil
 	}
 	return nil, errUnsupported(mediaJSON, mediaYAML, mediaProtobuf)
 }
@@ -146,9 +154,13 @@ func strictWarnings(errs []error) []string {
 // encode makes the bytes of one object, which must know its group, version and kind.
 func (s *Server) encode(out output, obj runtime.Object) ([]byte, error) {
 	switch out.media {
-	case mediaProtobuf:
+	case mediaProtobuf, mediaCBOR:
+		var encoder runtime.Encoder = s.formats.protobuf
+		if out.media == mediaCBOR {
+			encoder = s.formats.cbor
+		}
 		var buf bytes.Buffer
-		if err := s.formats.protobuf.Encode(obj, &buf); err != nil {
+		if err := encoder.Encode(obj, &buf); err != nil {
 			return nil, fmt.Errorf("apiserver: encode %T: %w", obj, err)
 		}
 		return buf.Bytes(), nil

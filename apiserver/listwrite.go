@@ -9,6 +9,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	"sigs.k8s.io/yaml"
 
 	"github.com/shoal-edge/shoal/store"
@@ -20,7 +21,10 @@ func (s *Server) writeList(w http.ResponseWriter, req *request, out output, p *p
 	if out.media == mediaProtobuf {
 		return s.writeProtobufList(w, req, out, p)
 	}
-	if out.media == mediaYAML || out.pretty {
+	switch {
+	case out.media == mediaCBOR:
+		return s.writeCBORList(w, req, out, p)
+	case out.media == mediaYAML, out.pretty:
 		return s.writeWholeList(w, req, out, p)
 	}
 	s.begin(w, req, http.StatusOK, out.contentType(false))
@@ -71,15 +75,21 @@ type listHead struct {
 	Columns    []metav1.TableColumnDefinition `json:"columnDefinitions,omitempty"`
 }
 
-func (s *Server) streamList(w io.Writer, req *request, out output, p *page) error {
+// headOf makes the head of a list, and names the member with the items.
+func headOf(req *request, out output, p *page) (head listHead, member string) {
 	kind, member := req.kind, "items"
-	head := listHead{Kind: kind.GVK.Kind + "List", APIVersion: kind.GVK.GroupVersion().String(), Metadata: p.listMeta()}
+	head = listHead{Kind: kind.GVK.Kind + "List", APIVersion: kind.GVK.GroupVersion().String(), Metadata: p.listMeta()}
 	switch out.as {
 	case asTable:
 		head.Kind, head.APIVersion, head.Columns, member = asTable, "meta.k8s.io/v1", columnsOf(kind), "rows"
 	case asPartial, asPartialList:
 		head.Kind, head.APIVersion = asPartialList, "meta.k8s.io/v1"
 	}
+	return head, member
+}
+
+func (s *Server) streamList(w io.Writer, req *request, out output, p *page) error {
+	head, member := headOf(req, out, p)
 	start, err := json.Marshal(head)
 	if err != nil {
 		return err
@@ -89,7 +99,11 @@ func (s *Server) streamList(w io.Writer, req *request, out output, p *page) erro
 		return err
 	}
 	for i, item := range p.items {
-		data, err := s.listItem(req, out, item)
+		shown, err := s.listItem(req, out, item)
+		if err != nil {
+			return err
+		}
+		data, err := json.Marshal(shown)
 		if err != nil {
 			return err
 		}
@@ -105,20 +119,43 @@ func (s *Server) streamList(w io.Writer, req *request, out output, p *page) erro
 }
 
 // listItem is one object as a member of a list: without kind and version, which the list has, or as a row of a Table.
-func (s *Server) listItem(req *request, out output, item store.Item) ([]byte, error) {
+func (s *Server) listItem(req *request, out output, item store.Item) (any, error) {
 	obj, err := s.cfg.Durable.Decode(item)
 	if err != nil {
 		return nil, err
 	}
 	switch out.as {
 	case asTable:
-		row, err := s.row(req, req.kind, obj)
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(row)
+		return s.row(req, req.kind, obj)
 	case asPartial, asPartialList:
-		return json.Marshal(partial(obj))
+		return partial(obj), nil
 	}
-	return json.Marshal(obj)
+	return obj, nil
 }
+
+// writeCBORList is for clients that ask for CBOR, which few do: the list is made as a whole.
+func (s *Server) writeCBORList(w http.ResponseWriter, req *request, out output, p *page) error {
+	head, member := headOf(req, out, p)
+	list := map[string]any{"kind": head.Kind, "apiVersion": head.APIVersion, "metadata": head.Metadata}
+	if head.Columns != nil {
+		list["columnDefinitions"] = head.Columns
+	}
+	items := make([]any, len(p.items))
+	for i, item := range p.items {
+		var err error
+		if items[i], err = s.listItem(req, out, item); err != nil {
+			return apierrors.NewInternalError(err)
+		}
+	}
+	list[member] = items
+	data, err := direct.Marshal(list)
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	s.begin(w, req, http.StatusOK, out.contentType(false))
+	_, _ = w.Write(append([]byte(selfDescribed), data...)) // the client has gone: there is nobody to tell
+	return nil
+}
+
+// selfDescribed is how the CBOR of Kubernetes begins.
+const selfDescribed = "\xd9\xd9\xf7"

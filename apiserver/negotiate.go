@@ -13,6 +13,7 @@ const (
 	mediaJSON     = "application/json"
 	mediaYAML     = "application/yaml"
 	mediaProtobuf = "application/vnd.kubernetes.protobuf"
+	mediaCBOR     = "application/cbor"
 )
 
 // Forms that an object can be shown in instead of its own.
@@ -29,16 +30,24 @@ type output struct {
 	pretty bool
 }
 
-// contentType is the media type of an answer; a Protobuf stream says that it is one.
+// contentType is the media type of an answer; a stream of a binary form says that it is one.
 func (o output) contentType(stream bool) string {
-	if stream && o.media == mediaProtobuf {
+	switch {
+	case stream && o.media == mediaProtobuf:
 		return o.media + ";stream=watch"
+	case stream && o.media == mediaCBOR:
+		return o.media + "-seq"
 	}
 	return o.media
 }
 
 // negotiate finds the first form of the Accept header that we can give.
-func negotiate(r *http.Request) (output, error) {
+func negotiate(r *http.Request) (output, error) { return negotiateForm(r, true) }
+
+// negotiateWhole is negotiate for what has no other form than its own: no row and no metadata.
+func negotiateWhole(r *http.Request) (output, error) { return negotiateForm(r, false) }
+
+func negotiateForm(r *http.Request, forms bool) (output, error) {
 	header := strings.Join(r.Header.Values("Accept"), ",")
 	if strings.TrimSpace(header) == "" {
 		return output{media: mediaJSON, pretty: wantsPretty(r)}, nil
@@ -51,7 +60,7 @@ func negotiate(r *http.Request) (output, error) {
 		as := clause.Params["as"]
 		if as != "" {
 			version := clause.Params["v"]
-			if clause.Params["g"] != "meta.k8s.io" || version != "v1" && version != "v1beta1" {
+			if !forms || clause.Params["g"] != "meta.k8s.io" || version != "v1" && version != "v1beta1" {
 				continue
 			}
 			if !slices.Contains([]string{asTable, asPartial, asPartialList}, as) || as == asTable && media == mediaProtobuf {
@@ -69,8 +78,8 @@ func mediaOf(accepted string) (string, bool) {
 		return mediaJSON, true
 	case mediaYAML, "application/x-yaml", "text/yaml":
 		return mediaYAML, true
-	case mediaProtobuf:
-		return mediaProtobuf, true
+	case mediaProtobuf, mediaCBOR:
+		return accepted, true
 	}
 	return "", false
 }

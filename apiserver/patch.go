@@ -46,7 +46,7 @@ func (s *Server) servePatch(w http.ResponseWriter, req *request, sub string) err
 	if err != nil {
 		return err
 	}
-	if p.kind == types.ApplyYAMLPatchType {
+	if p.applies() {
 		return s.serveApply(w, req, sub, p)
 	}
 	track, err := s.track(req, sub, p.opts.FieldManager)
@@ -72,6 +72,11 @@ func (s *Server) servePatch(w http.ResponseWriter, req *request, sub string) err
 	return s.writeShaped(w, req, http.StatusOK, newer)
 }
 
+// applies reports whether the patch is what a manager applies.
+func (p *patch) applies() bool {
+	return p.kind == types.ApplyYAMLPatchType || p.kind == types.ApplyCBORPatchType
+}
+
 // replace makes obj what a patch made of it.
 func replace(req *request, obj, patched api.Object) error {
 	if err := samePlace(req, patched); err != nil {
@@ -86,7 +91,7 @@ func (s *Server) readPatch(req *request) (*patch, error) {
 	media, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type")) // an unreadable type is an unknown one
 	kind := types.PatchType(media)
 	accepted := []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType}
-	if !slices.Contains(accepted, kind) {
+	if kind != types.ApplyCBORPatchType && !slices.Contains(accepted, kind) {
 		return nil, errUnsupported(accepted...)
 	}
 	opts := &metav1.PatchOptions{}

@@ -23,7 +23,7 @@ func (s *Server) serveReview(w http.ResponseWriter, req *request) error {
 	if req.verb != "create" || req.name != "" {
 		return errMethod(req)
 	}
-	out, err := negotiate(req.Request)
+	out, err := negotiateWhole(req.Request)
 	if err != nil {
 		return err
 	}

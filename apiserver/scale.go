@@ -9,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
@@ -117,7 +116,7 @@ func (s *Server) rescale(req *request) (change rescale, dryRun []string, err err
 		return nil, nil, err
 	}
 	return func(fields *fieldmanager.Manager, live *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
-		if p.kind == types.ApplyYAMLPatchType {
+		if p.applies() {
 			merged, err := p.merge(fields, live)
 			if err != nil {
 				return nil, err

@@ -9,6 +9,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -94,6 +95,17 @@ func (s *Server) serveEviction(w http.ResponseWriter, req *request) error {
 
 // serveFinalize sets what still holds a namespace back, and nothing else.
 func (s *Server) serveFinalize(w http.ResponseWriter, req *request) error {
+	var opts metav1.UpdateOptions
+	if err := convert(metav1.Convert_url_Values_To_v1_UpdateOptions, req.query, &opts); err != nil {
+		return err
+	}
+	if err := invalidOptions("UpdateOptions", validation.ValidateUpdateOptions(&opts)); err != nil {
+		return err
+	}
+	track, err := s.track(req, req.sub, opts.FieldManager)
+	if err != nil {
+		return err
+	}
 	wanted := &corev1.Namespace{}
 	if err := s.decode(req, req.kind.GVK, wanted); err != nil {
 		return err
@@ -107,7 +119,7 @@ func (s *Server) serveFinalize(w http.ResponseWriter, req *request) error {
 		}
 		obj.(*corev1.Namespace).Spec.Finalizers = wanted.Spec.Finalizers
 		return nil
-	})
+	}, append(storeOptions(opts.DryRun), track)...)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/shoal-edge/shoal/api"
@@ -274,21 +276,25 @@ func (t *watchStream) fail(err *apierrors.StatusError) {
 	}
 }
 
-// frame writes one event: a line of JSON, or a Protobuf message behind its length.
+// frame writes one event: a line of JSON, a Protobuf message behind its length, or an item of CBOR.
 func (t *watchStream) frame(kind watch.EventType, obj runtime.Object) error {
 	data, err := t.server.encode(output{media: t.out.media}, obj)
 	if err != nil {
 		return err
 	}
 	event := &metav1.WatchEvent{Type: string(kind), Object: runtime.RawExtension{Raw: data}}
-	if t.out.media == mediaProtobuf {
-		if data, err = event.Marshal(); err != nil {
-			return fmt.Errorf("apiserver: encode an event: %w", err)
+	switch t.out.media {
+	case mediaProtobuf:
+		if data, err = event.Marshal(); err == nil {
+			data = append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...)
 		}
-		n := len(data)
-		data = append([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, data...)
-	} else {
+	case mediaCBOR:
+		data, err = direct.Marshal(event)
+	default:
 		data = fmt.Appendf(nil, "{\"type\":%q,\"object\":%s}\n", kind, data[:len(data)-1])
+	}
+	if err != nil {
+		return fmt.Errorf("apiserver: encode an event: %w", err)
 	}
 	_ = t.control.SetWriteDeadline(time.Now().Add(watchWrite)) // a recorder in a test has no deadlines
 	_, err = t.w.Write(data)

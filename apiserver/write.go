@@ -129,6 +129,9 @@ func placeIn(req *request, obj api.Object) error {
 
 // samePlace also refuses an object with another name than the request's.
 func samePlace(req *request, obj api.Object) error {
+	if obj.GetName() == "" {
+		return errBadRequest("the name of the object (%s based on URL) was undeterminable: name must be provided", req.name)
+	}
 	if obj.GetName() != req.name {
 		return errBadRequest("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), req.name)
 	}
