@@ -27,7 +27,6 @@ func (s *Server) serveReview(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
-	out.as = ""
 	kind := req.review.GVK
 	review := req.review.New()
 	if err := s.decode(req, kind, review); err != nil {
