@@ -41,7 +41,7 @@ type joinBody struct {
 // Grant is what a device gets.
 type Grant struct {
 	CA   []byte `json:"ca"`
-	Node []byte `json:"node"` // certificate of the agent, PEM
+	Node []byte `json:"node"` // certificate of the agent, or of the witness, PEM
 	// For servers: certificate, and the authority's key.
 	Server []byte `json:"server,omitempty"`
 	CAKey  []byte `json:"caKey,omitempty"`
@@ -119,7 +119,7 @@ func (a *Authority) grant(ctx context.Context, path string, peer *x509.Certifica
 	if net.ParseIP(body.Address) == nil {
 		return nil, badRequest{fmt.Errorf("address %q is not an IP address", body.Address)}
 	}
-	if body.Role != RoleServer && body.Role != RoleAgent {
+	if body.Role != RoleServer && body.Role != RoleAgent && body.Role != RoleWitness {
 		return nil, badRequest{fmt.Errorf("unknown role %q", body.Role)}
 	}
 	if path == pathRenew {
@@ -151,11 +151,8 @@ func (a *Authority) checkRenewal(peer *x509.Certificate, body *joinBody) error {
 	if err := peer.CheckSignatureFrom(a.CA.cert); err != nil {
 		return fmt.Errorf("%w: the certificate to renew is not of this cluster", ErrTokenUnknown)
 	}
-	name, isNode := NodeName(peer)
-	if body.Role == RoleServer {
-		name, isNode = ServerName(peer)
-	}
-	if !isNode || name != body.Name {
+	name, ok := body.Role.NameOf(peer)
+	if !ok || name != body.Name {
 		return fmt.Errorf("%w: the certificate to renew names another member", ErrTokenRole)
 	}
 	return nil
@@ -169,8 +166,12 @@ func (ca *CA) Grant(req JoinRequest) (*Grant, error) {
 func (ca *CA) grant(public crypto.PublicKey, body *joinBody, servers []string) (*Grant, error) {
 	names, addresses := splitSANs(append([]string{body.Name, body.Address}, body.SANs...))
 	g := &Grant{CA: ca.CertPEM(), Servers: servers}
+	subject := NodeSubject(body.Name)
+	if body.Role == RoleWitness {
+		subject = WitnessSubject(body.Name)
+	}
 	var err error
-	if g.Node, err = ca.Issue(NodeSubject(body.Name), public, names, addresses); err != nil {
+	if g.Node, err = ca.Issue(subject, public, names, addresses); err != nil {
 		return nil, err
 	}
 	if body.Role != RoleServer {

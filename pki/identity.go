@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -184,7 +185,7 @@ func (id *Identity) Dial(ctx context.Context, address, alpn string) (*tls.Conn, 
 	return conn.(*tls.Conn), nil
 }
 
-// ClientConfig is the TLS configuration for reaching a server of the cluster.
+// ClientConfig is the TLS configuration for reaching a server of the cluster, or, by ProtoRaft, also a witness.
 func (id *Identity) ClientConfig(alpn ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -199,7 +200,9 @@ func (id *Identity) ClientConfig(alpn ...string) *tls.Config {
 			if err := id.verify(leaf); err != nil {
 				return err
 			}
-			if _, ok := ServerName(leaf); !ok {
+			_, isServer := ServerName(leaf)
+			_, isWitness := WitnessName(leaf)
+			if !isServer && (!isWitness || !slices.Equal(alpn, []string{ProtoRaft})) {
 				return fmt.Errorf("the peer %q is not a server of this cluster", leaf.Subject.CommonName)
 			}
 			return nil
