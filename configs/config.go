@@ -4,7 +4,8 @@ package configs
 
 import "time"
 
-// Config is the whole file. `shoal server` reads all of it; `shoal agent` reads all but Server.
+// Config is the whole file. `shoal server` reads all of it; `shoal agent` reads all but Server, and `shoal witness` no Agent and
+// of Server only Listen and ElectionTimeout.
 type Config struct {
 	// NodeName is the device's name in the cluster, a DNS-1123 subdomain. Default: the host name.
 	NodeName string `yaml:"nodeName"`
@@ -16,6 +17,19 @@ type Config struct {
 	Server           Server `yaml:"server"`
 	Agent            Agent  `yaml:"agent"`
 	Log              Log    `yaml:"log"`
+
+	// AddressFound says that AdvertiseAddress is not from the file, so that it may become another one.
+	AddressFound bool `yaml:"-"`
+}
+
+// PresentAddress is AdvertiseAddress, or, if the file does not say it, that of the default route now, if there is one.
+func (c *Config) PresentAddress() string {
+	if c.AddressFound {
+		if now := outgoingAddress(); now != noAddress {
+			return now
+		}
+	}
+	return c.AdvertiseAddress
 }
 
 // Join says which cluster to join. A server with no servers listed starts a new cluster.
@@ -41,6 +55,10 @@ type Server struct {
 	ReplaceAfter time.Duration `yaml:"replaceAfter"`
 	// ElectionTimeout is how long a follower waits for its leader. Default: 500ms; links with more delay want more.
 	ElectionTimeout time.Duration `yaml:"electionTimeout"`
+	// Voters is how many servers shall have a vote, 1, 3 or 5; further ones are spares. Default: 3. The same on all servers.
+	Voters int `yaml:"voters"`
+	// VoterGrace is how long a server with a vote may be silent before a spare gets its vote. Default: 2m.
+	VoterGrace time.Duration `yaml:"voterGrace"`
 	// SANs are further names and addresses for the server's certificate.
 	SANs []string `yaml:"sans"`
 	// SecretsKeyFile holds the keys under which Secrets are stored. Default: pki/secrets.keys in the data folder. On another

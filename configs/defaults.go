@@ -17,6 +17,8 @@ const (
 	DefaultNodeGrace       = 40 * time.Second
 	DefaultReplaceAfter    = 5 * time.Minute
 	DefaultElectionTimeout = 500 * time.Millisecond
+	DefaultVoters          = 3
+	DefaultVoterGrace      = 2 * time.Minute
 	DefaultHeartbeat       = 10 * time.Second
 	DefaultContainerd      = "/run/containerd/containerd.sock"
 	DefaultCNIConfDir      = "/etc/cni/net.d"
@@ -59,6 +61,7 @@ func (c *Config) setDefaults() error {
 		{&c.Server.NodeGrace, DefaultNodeGrace},
 		{&c.Server.ReplaceAfter, DefaultReplaceAfter},
 		{&c.Server.ElectionTimeout, DefaultElectionTimeout},
+		{&c.Server.VoterGrace, DefaultVoterGrace},
 		{&c.Agent.Heartbeat, DefaultHeartbeat},
 	} {
 		if *d.field == 0 {
@@ -68,13 +71,16 @@ func (c *Config) setDefaults() error {
 	if c.Server.NodeBits == 0 {
 		c.Server.NodeBits = DefaultNodeBits
 	}
+	if c.Server.Voters == 0 {
+		c.Server.Voters = DefaultVoters
+	}
 	for i := range c.Agent.Devices {
 		if d := &c.Agent.Devices[i]; d.ContainerPath == "" {
 			d.ContainerPath = d.Path
 		}
 	}
 	if c.AdvertiseAddress == "" {
-		c.AdvertiseAddress = outgoingAddress()
+		c.AdvertiseAddress, c.AddressFound = outgoingAddress(), true
 	}
 	return nil
 }
@@ -84,12 +90,15 @@ func (c *Config) setDefaults() error {
 func outgoingAddress() string {
 	conn, err := net.Dial("udp", "192.0.2.1:9")
 	if err != nil {
-		return "127.0.0.1"
+		return noAddress
 	}
 	defer func() { _ = conn.Close() }()
 	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
 	if err != nil {
-		return "127.0.0.1"
+		return noAddress
 	}
 	return host
 }
+
+// noAddress is that of a board with no route yet.
+const noAddress = "127.0.0.1"

@@ -99,7 +99,9 @@ func keysOf(typeName string) []string {
 		}
 		keys := make([]string, 0, rt.NumField())
 		for i := range rt.NumField() {
-			keys = append(keys, rt.Field(i).Tag.Get("yaml"))
+			if key := rt.Field(i).Tag.Get("yaml"); key != "-" {
+				keys = append(keys, key)
+			}
 		}
 		return keys
 	}

@@ -25,6 +25,7 @@ func TestParseDefaults(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	for name, tc := range map[string]struct{ file, want string }{
 		"unknown key":        {"nodeName: a\nserver:\n  nodeGrase: 4s\n", `config: c.yaml:3: unknown key "nodeGrase"; did you mean "nodeGrace"?`},
+		"what is no key":     {"addressFound: true\n", "config: c.yaml:1: unknown key \"addressFound\""},
 		"far from any":       {"log:\n  colour: red\n", `config: c.yaml:2: unknown key "colour"; known here: level, format`},
 		"wrong type":         {"server:\n  nodeBits: many\n", "c.yaml:2: cannot unmarshal"},
 		"not YAML":           {"server: [\n", "c.yaml:"},
@@ -37,6 +38,8 @@ func TestParseErrors(t *testing.T) {
 		"pod network":        {"server: {podCIDR: 10.42.0.1/16}\n", "must be an IPv4 network"},
 		"node bits":          {"server: {nodeBits: 16}\n", "server.nodeBits 16"},
 		"short time":         {"server: {nodeGrace: 1ms}\n", "server.nodeGrace 1ms must be at least 1s"},
+		"voters":             {"server: {voters: 2}\n", "server.voters 2 must be 1, 3 or 5"},
+		"voters' grace":      {"server: {voterGrace: 10ms}\n", "server.voterGrace 10ms must be at least 1s"},
 		"reserved":           {"agent: {reserved: {cpus: 1}}\n", "unknown resource"},
 		"device resource":    {"agent: {devices: [{resource: serial, path: /dev/x}]}\n", "extended resource"},
 		"registry endpoint":  {"agent: {registries: [{host: a, endpoint: 'b:5000'}]}\n", "http:// or https://"},

@@ -53,10 +53,14 @@ func (s *Server) validate() error {
 	if s.SecretsKeyFile != "" && !filepath.IsAbs(s.SecretsKeyFile) {
 		return fmt.Errorf("server.secretsKeyFile %q must be an absolute path", s.SecretsKeyFile)
 	}
+	if s.Voters != 1 && s.Voters != 3 && s.Voters != 5 {
+		return fmt.Errorf("server.voters %d must be 1, 3 or 5", s.Voters)
+	}
 	return atLeast(
 		limit{"server.nodeGrace", s.NodeGrace, time.Second},
 		limit{"server.replaceAfter", s.ReplaceAfter, time.Second},
 		limit{"server.electionTimeout", s.ElectionTimeout, 100 * time.Millisecond},
+		limit{"server.voterGrace", s.VoterGrace, time.Second},
 	)
 }
 
