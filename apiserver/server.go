@@ -51,6 +51,8 @@ type Config struct {
 	Snapshots Snapshots
 	// SecretsKeys rotates the keys under which Secrets are stored. Nil: not served.
 	SecretsKeys SecretsKeys
+	// Members shows and changes the members of the control plane. Nil: not served.
+	Members Members
 	// DialDevice opens a tunnel to a device's HTTP API. Nil: no streams.
 	DialDevice func(ctx context.Context, node string) (net.Conn, error)
 	// Registry collects our metrics, and /metrics shows it. Nil: neither.
@@ -188,6 +190,9 @@ func (s *Server) serve(w *recorder, req *request) error {
 	}
 	if req.URL.Path == SecretsPath {
 		return s.serveSecrets(w, req)
+	}
+	if isMembers(req.URL.Path) {
+		return s.serveMembers(w, req)
 	}
 	return s.serveOther(w, req)
 }
