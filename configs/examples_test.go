@@ -11,7 +11,7 @@ import (
 
 // The examples are what people copy: each has to be taken as it is.
 func TestExamples(t *testing.T) {
-	for _, file := range []string{"examples/server.yaml", "examples/agent.yaml"} {
+	for _, file := range []string{"examples/server.yaml", "examples/agent.yaml", "examples/witness.yaml"} {
 		if _, err := Load(file); err != nil {
 			t.Error(err)
 		}

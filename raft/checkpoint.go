@@ -27,6 +27,7 @@ import (
 type checkpoint struct {
 	path    string
 	store   *store.Store
+	witness bool          // no objects are kept
 	alarm   *alarm        // may be nil
 	cluster ClusterID     // guarded by mu
 	refresh func()        // set before the library runs

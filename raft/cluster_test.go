@@ -155,8 +155,13 @@ func TestMembership(t *testing.T) {
 	leader := c.leader()
 	gone := (c.index(leader) + 1) % 3
 	id := fmt.Sprint("s", gone)
-	if err := leader.Join(c.soon(), id, c.addresses[gone], false); err != nil {
+	c.same(c.write("a", "v"))
+	_, stale := leader.membership()
+	if err := leader.takeVote(c.soon(), id, stale); err != nil {
 		t.Fatal(err)
+	}
+	if err := leader.takeVote(c.soon(), leader.cfg.ID, stale); err == nil {
+		t.Error("a change was made that had been decided for other members")
 	}
 	voters := func() (n int) {
 		for _, s := range leader.Servers() {
@@ -177,13 +182,13 @@ func TestMembership(t *testing.T) {
 	}
 	before := leader.raft.LastIndex()
 	other := (c.index(leader) + 2) % 3
-	if err := leader.Join(c.soon(), fmt.Sprint("s", other), c.addresses[other], true); err != nil {
+	if err := leader.Announce(c.soon(), fmt.Sprint("s", other), c.addresses[other], false); err != nil {
 		t.Fatal(err)
 	}
 	if leader.raft.LastIndex() != before {
 		t.Error("a join that changes nothing was written")
 	}
-	if err := c.members[other].Join(c.soon(), "x", "127.0.0.1:1", true); !errors.Is(err, store.ErrNotLeader) {
+	if err := c.members[other].Announce(c.soon(), "x", "127.0.0.1:1", false); !errors.Is(err, store.ErrNotLeader) {
 		t.Errorf("a follower changed the membership: %v", err)
 	}
 }

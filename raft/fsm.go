@@ -15,6 +15,7 @@ import (
 type fsm struct {
 	store      *store.Store
 	checkpoint *checkpoint
+	witness    bool // there is nothing in the entries
 
 	// failed is closed when an entry cannot be understood: from then on nothing is applied, and the server has to stop.
 	failed  chan struct{}
@@ -27,6 +28,7 @@ type fsm struct {
 	configurationsReceived func()
 	applied                func(*hraft.Log)
 
+	agreed   atomic.Pointer[agreement]
 	last     uint64 // index of the newest entry in the state
 	shift    shift
 	epochs   atomic.Uint64 // the shift's, for others to read
@@ -43,6 +45,10 @@ func (f *fsm) Apply(entry *hraft.Log) any {
 	if f.old(entry.Index) {
 		return fmt.Errorf("entry %d is applied already", entry.Index)
 	}
+	if f.witness {
+		f.count(entry)
+		return nil
+	}
 	f.forgetBroken(entry.Term)
 	if isPart(entry.Data) {
 		return f.applyPart(entry)
@@ -56,6 +62,15 @@ func (f *fsm) Apply(entry *hraft.Log) any {
 	err = f.store.Apply(revision, txn)
 	failpoint.Hit("fsm.apply.after")
 	f.applied(entry)
+	f.count(entry)
+	if err != nil {
+		return err
+	}
+	return revision
+}
+
+// count adds an entry to those that are not in the checkpoint yet.
+func (f *fsm) count(entry *hraft.Log) {
 	entries, bytes := f.entries.Add(1), f.bytes.Add(int64(len(entry.Data)))
 	if entries >= f.maxEntries || bytes >= f.maxBytes {
 		select {
@@ -63,10 +78,6 @@ func (f *fsm) Apply(entry *hraft.Log) any {
 		default:
 		}
 	}
-	if err != nil {
-		return err
-	}
-	return revision
 }
 
 // fail stops the server: an entry that it does not understand must not be skipped.
@@ -78,6 +89,7 @@ func (f *fsm) fail(entry *hraft.Log, err error) error {
 
 // resume goes on from a checkpoint.
 func (f *fsm) resume(head header) {
+	f.agreed.Store(&agreement{head.ConfigurationIndex, head.Configuration})
 	f.last, f.incoming = head.Index, nil
 	f.setShift(head.Shift)
 }
@@ -88,7 +100,17 @@ func (f *fsm) setShift(s shift) {
 }
 
 // StoreConfiguration hears of a change of members. It also lets the library count the entry as applied.
-func (f *fsm) StoreConfiguration(uint64, hraft.Configuration) { f.configurationsReceived() }
+func (f *fsm) StoreConfiguration(index uint64, c hraft.Configuration) {
+	f.agreed.Store(&agreement{index, c})
+	f.configurationsReceived()
+}
+
+// agreement is the list of members that a quorum has agreed to, and its entry. The library has a list in force before that, and
+// does not tell its entry.
+type agreement struct {
+	index uint64
+	hraft.Configuration
+}
 
 // Snapshot takes what a checkpoint has to write.
 func (f *fsm) Snapshot() (hraft.FSMSnapshot, error) {

@@ -1,6 +1,7 @@
 package raft
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,29 +11,38 @@ import (
 
 // Every connection between servers begins with a question and an answer:
 //
-//	magic, the caller's cluster, the number of clusters that it descends from and those -> a verdict, the answering server's cluster
+//	magic, the caller's cluster, the number of clusters that it descends from and those, the name of the server that it wants
+//	-> a verdict, the answering server's cluster
 //
-// So a server never hears a word of consensus from another cluster, such as the one that its own was recovered from.
+// So a server never hears a word of consensus from another cluster, such as the one that its own was recovered from, nor one that
+// is meant for a server that had its address before.
 const (
-	helloMagic = "shoalrf1"
+	helloMagic = "shoalrf2"
 
 	verdictWelcome    = 0
 	verdictStranger   = 1 // another cluster
 	verdictSuperseded = 2 // a cluster that the answering server's was recovered from
 	verdictNoCluster  = 3 // the answering server has not joined one yet
+	verdictOther      = 4 // the answering server has another name
 )
 
-var errStranger = errors.New("it belongs to another cluster")
+var (
+	errStranger = errors.New("it belongs to another cluster")
+	errOther    = errors.New("it is another server")
+)
 
-// greet asks the server at the other end whether it is of this cluster.
-func (n *Node) greet(conn net.Conn, timeout time.Duration) error {
+// greet asks the server at the other end whether it is of this cluster and has the name.
+func (n *Node) greet(ctx context.Context, conn net.Conn, name string) error {
 	mine := n.identity.get()
 	hello := append([]byte(helloMagic), mine.Cluster[:]...)
 	hello = append(hello, byte(len(mine.Previous)))
 	for _, p := range mine.Previous {
 		hello = append(hello, p[:]...)
 	}
-	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+	hello = append(hello, byte(len(name)))
+	hello = append(hello, name...)
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
 		return err
 	}
 	if _, err := conn.Write(hello); err != nil {
@@ -48,6 +58,8 @@ func (n *Node) greet(conn net.Conn, timeout time.Duration) error {
 		return conn.SetDeadline(time.Time{})
 	case verdictNoCluster:
 		return errors.New("it has not joined the cluster yet")
+	case verdictOther:
+		return errOther
 	case verdictSuperseded:
 		return n.supersede(theirs)
 	}
@@ -79,8 +91,15 @@ func (n *Node) answerGreeting(conn net.Conn) error {
 		}
 		theirs.Previous = append(theirs.Previous, p)
 	}
+	name, err := readName(conn)
+	if err != nil {
+		return err
+	}
 	mine := n.identity.get()
 	verdict := judge(&mine, &theirs)
+	if verdict == verdictWelcome && name != n.cfg.ID {
+		verdict = verdictOther
+	}
 	if _, err := conn.Write(append([]byte{verdict}, mine.Cluster[:]...)); err != nil {
 		return err
 	}
@@ -89,6 +108,8 @@ func (n *Node) answerGreeting(conn net.Conn) error {
 		return conn.SetDeadline(time.Time{})
 	case verdictNoCluster:
 		return errors.New("this server has not joined a cluster yet")
+	case verdictOther:
+		return fmt.Errorf("the caller wants %q", name)
 	case verdictSuperseded:
 		n.noteStranger(conn, theirs.Cluster)
 	case verdictStranger:
@@ -98,6 +119,16 @@ func (n *Node) answerGreeting(conn net.Conn) error {
 		n.noteStranger(conn, theirs.Cluster)
 	}
 	return fmt.Errorf("%w, %s", errStranger, theirs.Cluster)
+}
+
+func readName(conn net.Conn) (string, error) {
+	var length [1]byte
+	if _, err := io.ReadFull(conn, length[:]); err != nil {
+		return "", err
+	}
+	name := make([]byte, length[0])
+	_, err := io.ReadFull(conn, name)
+	return string(name), err
 }
 
 func judge(mine, theirs *identityContent) byte {

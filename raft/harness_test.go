@@ -118,15 +118,39 @@ func newClusterThat(t testing.TB, lead Lead, size int, configure func(*Config)) 
 		if i == 0 {
 			continue
 		}
-		if err := c.members[i].Adopt(c.members[0].Cluster()); err != nil {
-			t.Fatal(err)
-		}
-		c.readmit(i)
-		if err := c.leader().Join(c.soon(), fmt.Sprint("s", i), c.addresses[i], true); err != nil {
-			t.Fatal(err)
-		}
+		c.join(i)
 	}
 	return c
+}
+
+// join makes a server that has just been started a member, with a vote.
+func (c *testCluster) join(i int) {
+	c.Helper()
+	leader := c.leader()
+	if err := c.members[i].Adopt(leader.Cluster()); err != nil {
+		c.Fatal(err)
+	}
+	c.announce(i)
+	s, _ := find(leader.Servers(), fmt.Sprint("s", i))
+	_, index := leader.membership()
+	if err := leader.giveVote(c.soon(), &s, index); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// announce tells the leader where a server is, and has it readmitted first if it needs to be.
+func (c *testCluster) announce(i int) {
+	c.Helper()
+	c.readmit(i)
+	for {
+		err := c.leader().Announce(c.soon(), fmt.Sprint("s", i), c.addresses[i], c.config(i).Witness)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, store.ErrNotLeader) {
+			c.Fatal(err)
+		}
+	}
 }
 
 // readmit does what a new server, or one that has lost its state, does with the leader, and waits until it has caught up.
@@ -134,7 +158,7 @@ func (c *testCluster) readmit(i int) {
 	c.Helper()
 	m := c.members[i]
 	for m.OnProbation() {
-		r, err := c.leader().Readmit(c.soon(), fmt.Sprint("s", i), c.addresses[i])
+		r, err := c.leader().Readmit(c.soon(), fmt.Sprint("s", i), c.addresses[i], c.config(i).Witness)
 		if errors.Is(err, store.ErrNotLeader) {
 			continue
 		}

@@ -2,7 +2,6 @@ package raft
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -31,15 +30,7 @@ func (s streamLayer) Addr() net.Addr { return address(s.address) }
 func (s streamLayer) Dial(to hraft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	conn, err := s.Layer.Dial(ctx, string(to))
-	if err != nil {
-		return nil, err
-	}
-	if err := s.node.greet(conn, timeout); err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("the server at %s: %w", to, err)
-	}
-	return conn, nil
+	return s.reach(ctx, string(to))
 }
 
 func (s streamLayer) Accept() (net.Conn, error) {

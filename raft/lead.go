@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	hraft "github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -24,7 +26,9 @@ func (n *Node) Run(ctx context.Context, lead Lead) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.writeCheckpoints(groupCtx) })
 	group.Go(func() error { return n.watchLeader(groupCtx) })
-	group.Go(func() error { return n.suspectLeader(groupCtx) })
+	if !n.cfg.Witness {
+		group.Go(func() error { return n.suspectLeader(groupCtx) })
+	}
 	group.Go(func() error { return n.serveProbation(groupCtx) })
 	group.Go(func() error { return n.announcer.run(groupCtx) })
 	group.Go(func() error { return n.followLeadership(groupCtx, lead) })
@@ -125,25 +129,70 @@ func (n *Node) leadOnce(ctx context.Context, lead Lead) error {
 	n.ready.set(term)
 	epoch := term + n.fsm.epochs.Load()
 	n.logger.Info("this server leads", "term", term, "epoch", epoch, "revision", n.store.Revision())
+	ctx, cancel := context.WithCancel(ctx)
+	var tending sync.WaitGroup
+	tending.Go(func() { n.tending.run(ctx) })
+	defer tending.Wait()
+	defer cancel()
 	if err := lead(ctx, epoch); err != nil {
 		return err
 	}
 	return errors.New("it returned without being asked to")
 }
 
+// transferLeadership makes another server the leader: the library would choose one that is dead, or a witness, as readily as
+// any other.
 func (n *Node) transferLeadership(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	return wait(ctx, n.raft.LeadershipTransfer())
+	err := errors.New("there is no other server that could lead")
+	for _, s := range n.successors() {
+		if err = wait(ctx, n.raft.LeadershipTransferToServer(hraft.ServerID(s.ID), s.listed())); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// successors are the other servers that could lead, those first that were well when they were last looked at.
+func (n *Node) successors() []Server {
+	out := slices.DeleteFunc(n.Servers(), func(s Server) bool { return s.ID == n.cfg.ID || !s.Voter || s.Witness })
+	slices.SortStableFunc(out, func(a, b Server) int {
+		switch well, other := n.tending.isWell(a.ID), n.tending.isWell(b.ID); {
+		case well == other:
+			return 0
+		case well:
+			return -1
+		}
+		return 1
+	})
+	return out
 }
 
 // handOver gives the leadership to another server before a stop, if there is one that can take it.
 func (n *Node) handOver() {
-	if !n.IsLeader() || len(n.Servers()) < 2 {
+	if !n.IsLeader() || len(n.successors()) == 0 {
 		return
 	}
 	if err := n.transferLeadership(context.Background()); err != nil {
 		n.logger.Warn("the leadership could not be handed over", "error", err)
+		return
+	}
+	n.awaitSuccessor()
+}
+
+// awaitSuccessor stays for the election: it may need this server's vote.
+func (n *Node) awaitSuccessor() {
+	late := time.After(n.cfg.ElectionTimeout)
+	for {
+		if _, _, known := n.Leader(); known {
+			return
+		}
+		select {
+		case <-n.observed: // Run's other parts have ended
+		case <-late:
+			return
+		}
 	}
 }
 
@@ -153,7 +202,11 @@ func (n *Node) watchLeader(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-n.observed:
+		case o := <-n.observed:
+			if missed, ok := o.Data.(hraft.FailedHeartbeatObservation); ok {
+				n.tending.missed(string(missed.PeerID))
+				continue
+			}
 			n.wake()
 			if _, _, known := n.Leader(); !known {
 				continue

@@ -21,7 +21,14 @@ import (
 // log's is the index of its last entry and the votes' is a CRC over them, so that nothing can be missing at the end.
 type logStore struct {
 	*logDisk
+	voteTerm []byte // of a vote that is not kept yet: the library says the term first
 }
+
+// The library's names for a vote.
+const (
+	keyVoteTerm = "LastVoteTerm"
+	keyVoteFor  = "LastVoteCand"
+)
 
 const (
 	entryVersion = 1
@@ -54,7 +61,7 @@ func openLog(dir string, proven bool) (*logStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &logStore{file}
+	s := &logStore{logDisk: file}
 	if file.last, err = s.LastIndex(); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -257,13 +264,34 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 	return nil
 }
 
-// Set keeps a value of the library's.
+// Set keeps a value of the library's. A vote is kept as a whole: a power cut between its term and its candidate would leave the
+// candidate of an earlier term in the later one, and the library would repeat that vote without a look at the candidate's log.
 func (s *logStore) Set(key, value []byte) error {
-	if have, err := s.Get(key); err == nil && bytes.Equal(have, value) {
+	term := s.voteTerm
+	switch string(key) {
+	case keyVoteTerm:
+		s.voteTerm = bytes.Clone(value)
+		return nil
+	case keyVoteFor:
+		s.voteTerm = nil
+	default:
+		term = nil
+	}
+	if have, err := s.Get(key); term == nil && err == nil && bytes.Equal(have, value) {
 		return nil // the library says at each start what it has just read
 	}
 	failpoint.Hit("vote.store.before")
-	err := s.insist(func() error { return s.put(key, value) })
+	err := s.insist(func() error {
+		return s.update(func(tx *bbolt.Tx) error {
+			votes := tx.Bucket(bucketVotes())
+			if term != nil {
+				if err := votes.Put([]byte(keyVoteTerm), term); err != nil {
+					return err
+				}
+			}
+			return putVote(votes, key, value)
+		}, func(*uint64) {})
+	})
 	failpoint.Hit("vote.store.after")
 	return err
 }

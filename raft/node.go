@@ -39,11 +39,20 @@ type Config struct {
 	CheckpointEntries int64
 	CheckpointBytes   int64
 	TrailingLogs      uint64
-	Logger            *slog.Logger
+	// Voters is how many servers shall have a vote, 1, 3 or 5: the leader gives and takes votes by itself. A voter that has not
+	// followed for VoterGrace (default 2m) is replaced by another server that can. With 0 the votes stay as they are.
+	Voters     int
+	VoterGrace time.Duration
+	// Gone says that a server's device was taken out of the cluster for good. It is not asked about witnesses. May be nil.
+	Gone func(id string) bool
+	// Witness makes this server one that votes and keeps no objects: the store stays empty.
+	Witness bool
+	Logger  *slog.Logger
 }
 
 const (
 	defaultElectionTimeout = 500 * time.Millisecond
+	defaultVoterGrace      = 2 * time.Minute
 	defaultCheckpointBytes = 4 << 20
 
 	// maxBatch is how many entries share one flush of the disk, and one message to a follower.
@@ -70,8 +79,9 @@ type Node struct {
 	probation  *probation
 	alarm      *alarm
 	fsm        *fsm
-	transport  *hraft.NetworkTransport // for what this package sends
-	carrier    peerTransport           // for what the library sends and gets
+	transport  *transport    // for what this package sends
+	carrier    peerTransport // for what the library sends and gets
+	hints      *hints
 	raft       *hraft.Raft
 	observed   chan hraft.Observation
 	observer   *hraft.Observer
@@ -84,6 +94,7 @@ type Node struct {
 	verifier  *verifier
 	ready     readiness
 	announcer *announcer
+	tending   *tending
 	retiming  sync.Mutex
 	restoring sync.Mutex
 	trailing  atomic.Uint64 // how many entries a checkpoint leaves in the log
@@ -100,8 +111,9 @@ func Open(cfg Config) (n *Node, err error) {
 	setDefaults(&cfg)
 	n = &Node{
 		cfg: cfg, logger: cfg.Logger, store: cfg.Store, changed: make(chan struct{}), ended: make(chan struct{}, 1),
-		strangers: map[ClusterID]struct{}{}, alarm: newAlarm(),
+		strangers: map[ClusterID]struct{}{}, hints: &hints{addresses: map[string]string{}}, alarm: newAlarm(),
 	}
+	n.tending = newTending(n)
 	n.announcer = newAnnouncer(n)
 	n.verifier = newVerifier(n.follows)
 	n.trailing.Store(cfg.TrailingLogs)
@@ -128,6 +140,9 @@ func Open(cfg Config) (n *Node, err error) {
 		return n, err
 	}
 	n.checkpoint.linger = checkpointLinger
+	if err := n.settleKind(); err != nil {
+		return n, err
+	}
 	if err := n.settleCluster(); err != nil {
 		return n, err
 	}
@@ -144,8 +159,14 @@ func setDefaults(cfg *Config) {
 	if cfg.CheckpointBytes <= 0 {
 		cfg.CheckpointBytes = defaultCheckpointBytes
 	}
+	if cfg.Witness {
+		cfg.TrailingLogs = witnessTrailing
+	}
 	if cfg.TrailingLogs == 0 {
 		cfg.TrailingLogs = defaultTrailingLogs
+	}
+	if cfg.VoterGrace <= 0 {
+		cfg.VoterGrace = defaultVoterGrace
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -160,12 +181,19 @@ func (n *Node) start() error {
 		restored: make(chan struct{}, 1),
 	}
 	n.fsm.resume(n.checkpoint.header())
-	n.transport = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
+	n.transport = &transport{hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
 		Stream: streamLayer{n.cfg.Layer, n.cfg.Address, n}, MaxPool: 4, Timeout: ioTimeout, Logger: library,
-	})
+	})}
 	n.carrier = n.transport
 	if n.OnProbation() {
-		n.carrier = newProbationTransport(n.transport, n.probation)
+		n.carrier = newProbationTransport(n.carrier, n.probation)
+	}
+	recent := newRecentLog(n.log)
+	var log hraft.LogStore = recent
+	var votes hraft.StableStore = n.log
+	if n.cfg.Witness {
+		n.fsm.witness, n.checkpoint.witness = true, true
+		n.carrier, log, votes = newWitnessTransport(n.carrier), witnessLog{recent}, witnessVotes{n.log, n.cfg.ID}
 	}
 	conf := hraft.DefaultConfig()
 	conf.LocalID = hraft.ServerID(n.cfg.ID)
@@ -188,14 +216,17 @@ func (n *Node) start() error {
 	}
 	n.log.serving.Store(true)
 	var err error
-	if n.raft, err = hraft.NewRaft(conf, n.fsm, newRecentLog(n.log), n.log, n.checkpoint, n.carrier); err != nil {
+	if n.raft, err = hraft.NewRaft(conf, n.fsm, log, votes, n.checkpoint, n.carrier); err != nil {
 		return fmt.Errorf("start the consensus: %w", err)
 	}
 	n.started.Store(true)
 	n.observed = make(chan hraft.Observation, 16)
 	n.observer = hraft.NewObserver(n.observed, false, func(o *hraft.Observation) bool {
-		_, ok := o.Data.(hraft.LeaderObservation)
-		return ok
+		switch o.Data.(type) {
+		case hraft.LeaderObservation, hraft.FailedHeartbeatObservation:
+			return true
+		}
+		return false
 	})
 	n.raft.RegisterObserver(n.observer)
 	return nil

@@ -206,7 +206,7 @@ func (n *Node) Readmitted(r Readmission) error { return n.probation.readmit(r) }
 
 // Readmit takes the vote of a server that has lost what it knew, or makes one that is new a member without a vote. Only the leader
 // can, and only with a majority of the others. The server gets what is returned, and must have it before it gets a vote.
-func (n *Node) Readmit(ctx context.Context, id, address string) (Readmission, error) {
+func (n *Node) Readmit(ctx context.Context, id, address string, witness bool) (Readmission, error) {
 	if id == n.cfg.ID {
 		return Readmission{}, fmt.Errorf("%s leads: it cannot have lost what it knew", id)
 	}
@@ -214,7 +214,7 @@ func (n *Node) Readmit(ctx context.Context, id, address string) (Readmission, er
 	if err := n.Distrust(ctx, id); err != nil {
 		return Readmission{}, err
 	}
-	if err := n.Join(ctx, id, address, false); err != nil {
+	if err := n.Announce(ctx, id, address, witness); err != nil {
 		return Readmission{}, err
 	}
 	barrier := n.raft.Barrier(0)

@@ -74,6 +74,9 @@ func openRemains(dir string) (r *remains, err error) {
 	if r.log, err = openLog(dir, false); err != nil {
 		return r, err
 	}
+	if witness, err := isWitness(r.log); err != nil || witness {
+		return r, errors.Join(err, fmt.Errorf("%w in %s: it is that of a witness, which keeps no objects", ErrNoState, dir))
+	}
 	head := checkpoint.header()
 	if err := r.log.join(head); err != nil {
 		return r, err
@@ -140,7 +143,7 @@ func (r *remains) describe(head header) error {
 	items, _ := r.store.All()
 	r.Objects = len(items)
 	for _, s := range r.members.Servers {
-		r.Members = append(r.Members, Server{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == hraft.Voter})
+		r.Members = append(r.Members, memberOf(s))
 	}
 	info, err := os.Stat(r.log.path)
 	if err != nil {

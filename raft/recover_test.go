@@ -69,13 +69,7 @@ func TestRecover(t *testing.T) {
 		}
 		c.configure = func(cfg *Config) { cfg.Bootstrap = false }
 		c.start(i)
-		if err := c.members[i].Adopt(founded.Cluster); err != nil {
-			t.Fatal(err)
-		}
-		c.readmit(i)
-		if err := c.leader().Join(c.soon(), fmt.Sprint("s", i), c.addresses[i], true); err != nil {
-			t.Fatal(err)
-		}
+		c.join(i)
 	}
 	c.same(c.write("together", "v"))
 	if n := len(c.leader().Servers()); n != 3 {
@@ -92,10 +86,10 @@ func TestStrangersAreRefused(t *testing.T) {
 		t.Error("a server changed its cluster")
 	}
 	stream := streamLayer{a.members[0].layer, "", a.members[0].Node}
-	if _, err := stream.Dial("127.0.0.1:1", ioTimeout); err == nil {
+	if _, err := stream.Dial(target("s0", "127.0.0.1:1"), ioTimeout); err == nil {
 		t.Error("a connection to nowhere")
 	}
-	_, err := stream.Dial(hraft.ServerAddress(b.addresses[0]), ioTimeout)
+	_, err := stream.Dial(target("s0", hraft.ServerAddress(b.addresses[0])), ioTimeout)
 	if !errors.Is(err, errStranger) || !strings.Contains(err.Error(), b.members[0].Cluster().String()) {
 		t.Errorf("a server of another cluster: %v", err)
 	}

@@ -110,10 +110,7 @@ func TestRepair(t *testing.T) {
 					t.Errorf("on probation: %t", m.OnProbation())
 				}
 				write(3)
-				c.readmit(victim)
-				if err := c.leader().Join(c.soon(), fmt.Sprint("s", victim), c.addresses[victim], true); err != nil {
-					t.Fatal(err)
-				}
+				c.join(victim)
 				c.same(write(10))
 				t.Logf("repaired and written to in %v", time.Since(began))
 				if n := m.store.Len("configmaps"); n != written {
@@ -197,7 +194,7 @@ func TestReadmitNeedsTheOthers(t *testing.T) {
 	c.kill(lost)
 	damage(t, filepath.Join(c.dirs[lost], logFile), func([]byte) []byte { return nil })
 	c.start(lost)
-	if r, err := leader.Readmit(c.soon(), fmt.Sprint("s", lost), c.addresses[lost]); err == nil {
+	if r, err := leader.Readmit(c.soon(), fmt.Sprint("s", lost), c.addresses[lost], false); err == nil {
 		t.Errorf("readmitted by one of three: %+v", r)
 	}
 	c.start(dead)

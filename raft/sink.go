@@ -87,8 +87,16 @@ func (s *sink) receive(r io.Reader) error {
 			return fmt.Errorf("it is of the cluster %s, not of %s", h.Cluster, s.head.Cluster)
 		}
 		s.head = h
-		return b.header(h)
-	}, b.put))
+		if s.checkpoint.witness {
+			s.head.Count = 0
+		}
+		return b.header(s.head)
+	}, func(k, v []byte) error {
+		if s.checkpoint.witness {
+			return nil
+		}
+		return b.put(k, v)
+	}))
 }
 
 // createCheckpoint makes a file of items that are sorted by key. It is not flushed yet.

@@ -62,7 +62,7 @@ func newRoot() *cobra.Command {
 		Long: `shoal turns a handful of small boards into one self-governing cluster that speaks the Kubernetes API.
 
 Start the first board with 'shoal server', make a join token there with 'shoal token create', and start the
-others with 'shoal server' (up to five) or 'shoal agent'. Then use kubectl. 'shoal dev' shows all of it on one machine.`,
+others with 'shoal server' or 'shoal agent'. Then use kubectl. 'shoal dev' shows all of it on one machine.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -70,6 +70,9 @@ others with 'shoal server' (up to five) or 'shoal agent'. Then use kubectl. 'sho
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newServer(), newAgent(), newToken(), newSnapshot(), newSecrets(), newRecover(), newVersion(), dev.Command(dev.WithFake(runFake)))
+	root.AddCommand(
+		newServer(), newAgent(), newWitness(), newMembers(), newToken(), newSnapshot(), newSecrets(), newRecover(), newVersion(),
+		dev.Command(dev.WithFake(runFake)),
+	)
 	return root
 }

@@ -74,7 +74,7 @@ func TestMistakes(t *testing.T) {
 		{[]string{"agent", "--config", unknown}, 1, `unknown.yaml:1: unknown key "nodename"; did you mean "nodeName"?`},
 		{[]string{"agent", "--config", lonely}, 1, "set join.servers and join.token"},
 		{[]string{"agent", "--config", badToken}, 1, "join.token: the join token is malformed"},
-		{[]string{"token", "create", "--role", "king"}, 2, "use agent or server"},
+		{[]string{"token", "create", "--role", "king"}, 2, "use agent, server or witness"},
 		{[]string{"token", "create", "--kubeconfig", filepath.Join(dir, "none")}, 1, "name one with --kubeconfig or KUBECONFIG"},
 		{[]string{"token", "list", "--kubeconfig", notKubeconfig}, 1, `there is no context "x"`},
 		{[]string{"token", "list", "-o", "xml"}, 2, "use json"},

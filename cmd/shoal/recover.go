@@ -80,13 +80,16 @@ func askToRecover(cmd *cobra.Command, c configs.Config, s *raft.Survivor, yes bo
 	if err := printSurvivor(cmd.ErrOrStderr(), c.NodeName, s, answers); err != nil {
 		return err
 	}
-	voters, alive := 0, 0
+	voters, alive, witnesses := 0, 0, 0
 	for _, m := range s.Members {
 		if !m.Voter {
 			continue
 		}
 		voters++
-		if answers[m.ID] || m.ID == c.NodeName {
+		switch {
+		case m.Witness && answers[m.ID]:
+			witnesses++
+		case answers[m.ID] || m.ID == c.NodeName:
 			alive++
 		}
 	}
@@ -94,7 +97,11 @@ func askToRecover(cmd *cobra.Command, c configs.Config, s *raft.Survivor, yes bo
 		return errors.New("enough servers answer to go on without a recovery: start shoal on this one instead; " +
 			"if they are of another cluster by now, move the folder raft away first")
 	}
-	return confirm(cmd, yes, "--yes", "The servers that do not answer will be refused until their state is gone.", "recover "+c.NodeName)
+	warning := "The servers that do not answer will be refused until their state is gone."
+	if alive+witnesses > voters/2 {
+		warning = "The witness answers: start shoal here first. It leads, unless it lacks writes that a lost server has; only then recover.\n" + warning
+	}
+	return confirm(cmd, yes, "--yes", warning, "recover "+c.NodeName)
 }
 
 func printSurvivor(w io.Writer, self string, s *raft.Survivor, answers map[string]bool) error {
@@ -110,7 +117,11 @@ func printSurvivor(w io.Writer, self string, s *raft.Survivor, answers map[strin
 		case answers[m.ID]:
 			answer = "yes"
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%t\t%s\n", m.ID, m.Address, m.Voter, answer)
+		name := m.ID
+		if m.Witness {
+			name += " (witness)"
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%t\t%s\n", name, m.Address, m.Voter, answer)
 	}
 	return table.Flush()
 }
@@ -125,7 +136,7 @@ func knock(ctx context.Context, self string, members []raft.Server) map[string]b
 		answers = map[string]bool{}
 	)
 	for _, m := range members {
-		if m.ID == self {
+		if m.ID == self || m.Address == "" {
 			continue
 		}
 		group.Go(func() {

@@ -19,7 +19,9 @@ func newServer() *cobra.Command {
 		Long: `Run a server: a member of the control plane, and an agent that runs pods on this device.
 
 Without join.servers in the configuration file the first start makes a new cluster. With join.servers and a token of role
-'server' it joins that cluster as a further member. Later starts need neither. One, three or five servers make sense.
+'server' it joins that cluster as a further member. Later starts need neither.
+
+Three servers survive the loss of one. Further ones are spares that take the place of a lost one; 'shoal members' lists them.
 
 The kubeconfig of an administrator is written to DATADIR/admin.kubeconfig.`,
 		Example: "  shoal server\n  shoal server --config /etc/shoal/config.yaml",

@@ -122,7 +122,7 @@ func TestSnapshotCommands(t *testing.T) {
 	}
 }
 
-// waitForLeader asks for a token, which is given when there is a leader.
+// waitForLeader waits until the cluster takes writes in its first namespaces.
 func waitForLeader(t *testing.T, f *fleet.Fleet) {
 	t.Helper()
 	for {

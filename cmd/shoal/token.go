@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -69,8 +70,8 @@ func (t *tokenCommand) create() *cobra.Command {
 		Example: "  shoal token create --role agent --ttl 1h\n  shoal token create --role server --description 'rack 2'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if role != string(pki.RoleAgent) && role != string(pki.RoleServer) {
-				return usageError{fmt.Errorf("unknown role %q; use agent or server", role)}
+			if !slices.Contains([]pki.Role{pki.RoleAgent, pki.RoleServer, pki.RoleWitness}, pki.Role(role)) {
+				return usageError{fmt.Errorf("unknown role %q; use agent, server or witness", role)}
 			}
 			if ttl < 0 {
 				return usageError{errors.New("--ttl must not be negative; 0 means for ever")}
@@ -96,7 +97,7 @@ func (t *tokenCommand) create() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&role, "role", string(pki.RoleAgent), "what the token lets in: agent or server")
+	cmd.Flags().StringVar(&role, "role", string(pki.RoleAgent), "what the token lets in: agent, server or witness")
 	cmd.Flags().DurationVar(&ttl, "ttl", 24*time.Hour, "how long the token is valid; 0 means for ever")
 	cmd.Flags().StringVar(&description, "description", "", "a note for people")
 	t.outputFlag(cmd)

@@ -34,15 +34,20 @@ type cluster struct {
 // start brings up a cluster with short times and waits until all its nodes are ready.
 func start(t *testing.T, servers, agents int) *cluster {
 	t.Helper()
-	logger := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	f, err := fleet.New(fleet.Config{
-		Dir: t.TempDir(), Servers: servers, Agents: agents, Version: "test", Logger: logger,
-		Edit: func(c *configs.Config) {
-			c.Server.NodeGrace = 3 * time.Second
-			c.Server.ReplaceAfter = time.Second
-			c.Agent.Heartbeat = 500 * time.Millisecond
-		},
-	})
+	return startFleet(t, fleet.Config{Servers: servers, Agents: agents})
+}
+
+func startFleet(t *testing.T, cfg fleet.Config) *cluster {
+	t.Helper()
+	cfg.Dir, cfg.Version = t.TempDir(), "test"
+	cfg.Logger = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	cfg.Edit = func(c *configs.Config) {
+		c.Server.NodeGrace = 3 * time.Second
+		c.Server.ReplaceAfter = time.Second
+		c.Server.VoterGrace = 2 * time.Second
+		c.Agent.Heartbeat = 500 * time.Millisecond
+	}
+	f, err := fleet.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +73,7 @@ func start(t *testing.T, servers, agents int) *cluster {
 				ready++
 			}
 		}
-		if ready != servers+agents {
+		if ready != cfg.Servers+cfg.Agents {
 			return fmt.Errorf("%d nodes are ready", ready)
 		}
 		return nil

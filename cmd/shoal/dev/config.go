@@ -27,7 +27,9 @@ func (l *Lab) writeConfig(d *Device) (string, error) {
 		},
 	}
 	if d.Role == Server {
-		c.Server = configs.Server{NodeGrace: 4 * time.Second, ReplaceAfter: 3 * time.Second, ElectionTimeout: 500 * time.Millisecond}
+		c.Server = configs.Server{
+			NodeGrace: 4 * time.Second, ReplaceAfter: 3 * time.Second, ElectionTimeout: 500 * time.Millisecond, Voters: l.voters(),
+		}
 	}
 	if d.token != "" {
 		c.Join.Token = d.token
@@ -53,6 +55,17 @@ func (l *Lab) writeConfig(d *Device) (string, error) {
 	file := filepath.Join(d.Dir, string(d.Role)+".yaml")
 	// The file holds the join token.
 	return file, os.WriteFile(file, text, 0o600)
+}
+
+// voters is how many of the lab's servers have a vote.
+func (l *Lab) voters() int {
+	servers := 0
+	for _, d := range l.devices {
+		if d.Role == Server {
+			servers++
+		}
+	}
+	return min(5, servers-(servers+1)%2)
 }
 
 // render writes what is set; a person reads these files to see what a lab's configuration is.

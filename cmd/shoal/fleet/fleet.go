@@ -23,6 +23,7 @@ import (
 type Config struct {
 	Dir             string // every member has a folder in it
 	Servers, Agents int
+	Witness         bool
 	Version         string
 	Logger          *slog.Logger
 	// Edit changes a member's configuration before it starts. May be nil.
@@ -52,18 +53,24 @@ type Member struct {
 	err    error // of the last run; read after done
 }
 
-// New returns a fleet that has not started. Its members are server-1... and agent-1...
+// New returns a fleet that has not started. Its members are server-1..., agent-1... and witness.
 func New(cfg Config) (*Fleet, error) {
 	f := &Fleet{cfg: cfg, links: memory.NewNetwork()}
-	for i := range cfg.Servers + cfg.Agents {
-		m := &Member{Name: fmt.Sprintf("server-%d", i+1), Role: pki.RoleServer}
-		if i >= cfg.Servers {
-			m.Name, m.Role = fmt.Sprintf("agent-%d", i-cfg.Servers+1), pki.RoleAgent
-		}
+	var members []*Member
+	for i := range cfg.Servers {
+		members = append(members, &Member{Name: fmt.Sprintf("server-%d", i+1), Role: pki.RoleServer})
+	}
+	for i := range cfg.Agents {
+		members = append(members, &Member{Name: fmt.Sprintf("agent-%d", i+1), Role: pki.RoleAgent})
+	}
+	if cfg.Witness {
+		members = append(members, &Member{Name: "witness", Role: pki.RoleWitness})
+	}
+	for i, m := range members {
 		runtime := cfg.Runtime
 		runtime.FirstIP = netip.AddrFrom4([4]byte{10, 99, byte(i), 2})
 		m.Runtime = fake.New(runtime)
-		port, err := freePort()
+		port, err := FreeAddress()
 		if err != nil {
 			return nil, err
 		}
@@ -83,8 +90,8 @@ func New(cfg Config) (*Fleet, error) {
 	return f, nil
 }
 
-// freePort is an address on loopback that nobody listens on. A member keeps it when it starts again.
-func freePort() (string, error) {
+// FreeAddress is an address on loopback that nobody listens on. A member keeps it when it starts again.
+func FreeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -109,7 +116,39 @@ func (f *Fleet) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return f.awaitVoters(ctx)
+}
+
+// awaitVoters waits until as many members have a vote as can: before that a fleet survives less than it will.
+func (f *Fleet) awaitVoters(ctx context.Context) error {
+	able, target := 0, configs.DefaultVoters
+	for _, m := range f.members {
+		if m.Role != pki.RoleAgent {
+			able++
+		}
+		if m.Config.Server.Voters > 0 {
+			target = m.Config.Server.Voters
+		}
+	}
+	want := min(target, able-(able+1)%2)
+	for {
+		var voters int
+		if leader := f.Member(f.Leader()); leader != nil {
+			for _, s := range leader.server.Members() {
+				if s.Voter {
+					voters++
+				}
+			}
+		}
+		if voters == want {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("fleet: %d members have a vote, not %d: %w", voters, want, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // StartMember starts a member that is not running. Its life does not end with ctx, which bounds the start only.
@@ -126,18 +165,7 @@ func (f *Fleet) StartMember(ctx context.Context, name string) error {
 	o := wire.Options{
 		Config: config, Logger: f.cfg.Logger.With("member", m.Name), Version: f.cfg.Version, Runtime: m.Runtime, Links: f.links,
 	}
-	var run func(context.Context) error
-	if m.Role == pki.RoleServer {
-		m.server, err = wire.NewServer(ctx, o)
-		if err == nil {
-			run = m.server.Run
-		}
-	} else {
-		var a *wire.Agent
-		if a, err = wire.NewAgent(ctx, o); err == nil {
-			run = a.Run
-		}
-	}
+	run, err := m.open(ctx, o)
 	if err != nil {
 		return fmt.Errorf("fleet: start %s: %w", name, err)
 	}
@@ -148,6 +176,31 @@ func (f *Fleet) StartMember(ctx context.Context, name string) error {
 		m.err = run(life)
 	}()
 	return nil
+}
+
+// open makes a member's process, and returns how it runs.
+func (m *Member) open(ctx context.Context, o wire.Options) (func(context.Context) error, error) {
+	switch m.Role {
+	case pki.RoleServer:
+		server, err := wire.NewServer(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		m.server = server
+		return server.Run, nil
+	case pki.RoleWitness:
+		witness, err := wire.NewWitness(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		return witness.Run, nil
+	default:
+		agent, err := wire.NewAgent(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		return agent.Run, nil
+	}
 }
 
 // Member returns a member by its name, or nil.

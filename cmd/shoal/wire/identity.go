@@ -42,8 +42,8 @@ func loadOrJoin(ctx context.Context, o Options, role pki.Role) (*identity, error
 	request := joinRequest(o.Config, role)
 	request.Key = key
 	if len(request.Servers) == 0 {
-		if role == pki.RoleAgent {
-			return nil, errors.New("this agent has not joined a cluster yet: set join.servers and join.token in its configuration file")
+		if role != pki.RoleServer {
+			return nil, fmt.Errorf("this %s has not joined a cluster yet: set join.servers and join.token in its configuration file", role)
 		}
 		if err := checkContainerd(ctx, o); err != nil {
 			return nil, err
@@ -57,8 +57,10 @@ func loadOrJoin(ctx context.Context, o Options, role pki.Role) (*identity, error
 	if request.Token, err = pki.ParseToken(text); err != nil {
 		return nil, fmt.Errorf("join.token: %w", err)
 	}
-	if err := checkContainerd(ctx, o); err != nil {
-		return nil, err
+	if role != pki.RoleWitness {
+		if err := checkContainerd(ctx, o); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
@@ -101,7 +103,10 @@ func load(dir string, role pki.Role) (*identity, error) {
 		return nil, unreadable(dir, err)
 	}
 	id := &identity{node: node}
-	if role == pki.RoleAgent {
+	if _, isWitness := pki.WitnessName(node.Leaf()); isWitness != (role == pki.RoleWitness) {
+		return nil, fmt.Errorf("data folder %s is not that of a %s; name another with dataDir", filepath.Dir(dir), role)
+	}
+	if role != pki.RoleServer {
 		return id, nil
 	}
 	if id.server, err = pki.Load(dir, "server"); errors.Is(err, fs.ErrNotExist) {
@@ -188,12 +193,18 @@ func save(dir string, o Options, request pki.JoinRequest, grant *pki.Grant) erro
 // KubeconfigPath is where a server writes the kubeconfig of an administrator.
 func KubeconfigPath(c configs.Config) string { return filepath.Join(c.DataDir, "admin.kubeconfig") }
 
-func saveKubeconfig(c configs.Config, ca *pki.CA) error {
+// apiURL is where others reach a server's API.
+func apiURL(c configs.Config) (string, error) {
 	_, port, err := net.SplitHostPort(c.Server.Listen)
+	return "https://" + net.JoinHostPort(c.AdvertiseAddress, port), err
+}
+
+func saveKubeconfig(c configs.Config, ca *pki.CA) error {
+	at, err := apiURL(c)
 	if err != nil {
 		return err
 	}
-	text, err := ca.IssueAdmin("https://" + net.JoinHostPort(c.AdvertiseAddress, port))
+	text, err := ca.IssueAdmin(at)
 	if err != nil {
 		return err
 	}

@@ -130,7 +130,7 @@ func (s *Server) exchangeAll(ctx context.Context) (answered int, err error) {
 func (s *Server) otherServers() []raft.Server {
 	var others []raft.Server
 	for _, m := range s.node.Servers() {
-		if m.ID != s.o.Config.NodeName {
+		if m.ID != s.o.Config.NodeName && !m.Witness {
 			others = append(others, m)
 		}
 	}

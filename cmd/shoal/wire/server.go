@@ -6,9 +6,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,6 +83,9 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	if s.id, err = loadOrJoin(ctx, o, pki.RoleServer); err != nil {
 		return nil, err
 	}
+	if err := certifyAddress(ctx, o, s.id); err != nil {
+		return nil, err
+	}
 	if s.keys, err = openKeys(o.Config, o.Logger); err != nil {
 		return nil, err
 	}
@@ -94,8 +99,16 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	} else if err != nil {
 		return nil, err
 	}
-	s.agent, err = newAgent(ctx, o, s.id.node, s.registry, servers)
+	s.agent, err = newAgent(ctx, withRole(o), s.id.node, s.registry, servers)
 	return s, err
+}
+
+// withRole labels the node of a server as one of the control plane, as kubectl shows it.
+func withRole(o Options) Options {
+	labels := map[string]string{"node-role.kubernetes.io/control-plane": ""}
+	maps.Copy(labels, o.Config.Agent.Labels)
+	o.Config.Agent.Labels = labels
+	return o
 }
 
 // loopback is how the agent of this very device reaches the server, whatever the network does.
@@ -124,6 +137,9 @@ func (s *Server) openStore() error {
 		Layer:           raftLayer{Listener: s.mux.Raft(), id: s.id.server},
 		Bootstrap:       s.id.found,
 		ElectionTimeout: s.o.Config.Server.ElectionTimeout,
+		Voters:          s.o.Config.Server.Voters,
+		VoterGrace:      s.o.Config.Server.VoterGrace,
+		Gone:            s.deviceGone,
 		Store:           s.durable,
 		Logger:          s.o.Logger,
 	})
@@ -177,11 +193,7 @@ func (s *Server) servers() []string {
 	if s.node == nil {
 		return nil
 	}
-	var addresses []string
-	for _, m := range s.node.Servers() {
-		addresses = append(addresses, m.Address)
-	}
-	return addresses
+	return s.node.Addresses()
 }
 
 // Run serves until ctx ends, then hands leadership over and closes.
@@ -225,8 +237,19 @@ func (s *Server) runControlPlane(ctx context.Context, group *errgroup.Group) {
 		return links.Run(ctx, s.mux.Link())
 	})
 	group.Go(func() error { return s.node.Run(ctx, s.lead) })
+	group.Go(func() error {
+		return followAddress(ctx, s.o.Config.AdvertiseAddress, s.o.Config.PresentAddress, addressLook)
+	})
 	group.Go(func() error { return s.followLeader(ctx) })
-	group.Go(func() error { return s.announce(ctx) })
+	group.Go(func() error {
+		announcer := &announcer{
+			node: s.node, id: s.id.server, me: announcement{ID: s.o.Config.NodeName, Address: s.address}, logger: s.o.Logger,
+			candidates: func() []string {
+				return slices.Concat(s.id.servers, s.o.Config.Join.Servers, s.servers(), s.agent.agent.Servers())
+			},
+		}
+		return announcer.run(ctx)
+	})
 	group.Go(func() error { return s.keepKeys(ctx) })
 }
 
@@ -269,6 +292,7 @@ func (s *Server) serveAPI(ctx context.Context) error {
 		ForwardSlow: slow,
 		Snapshots:   snapshots{s},
 		SecretsKeys: secretsKeys{s},
+		Members:     memberList{s.node},
 		DialDevice:  s.gate.Dial,
 		Registry:    s.registry,
 		Ready:       map[string]func() error{"agent": s.agent.ready},
@@ -278,10 +302,10 @@ func (s *Server) serveAPI(ctx context.Context) error {
 	server := answers.HTTP()
 	handler := server.Handler
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case membersPath:
-			s.serveMembers(w, r)
-		case exchangePath:
+		switch {
+		case r.URL.Path == membersPath && r.Method == http.MethodPost:
+			s.serveAnnouncement(w, r)
+		case r.URL.Path == exchangePath:
 			s.serveExchange(w, r)
 		default:
 			handler.ServeHTTP(w, r)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/shoal-edge/shoal/pki"
+	"github.com/shoal-edge/shoal/raft"
 )
 
 // NewToken makes a join token as `shoal token create` does, from inside: it waits until the server can write.
@@ -27,6 +28,14 @@ func (s *Server) NewToken(ctx context.Context, role pki.Role, ttl time.Duration)
 			return token, ctx.Err()
 		}
 	}
+}
+
+// Members are the members of the control plane as this server knows them.
+func (s *Server) Members() []raft.Server {
+	if s.node == nil {
+		return nil
+	}
+	return s.node.Servers()
 }
 
 // IsLeader reports whether this server leads.
