@@ -98,3 +98,47 @@ func same(d *database, items []transport.Item) bool {
 	}
 	return n == len(items)
 }
+
+// FuzzOpenDatabase changes a few bytes of a database: it is opened as it was or empty, and can be used.
+func FuzzOpenDatabase(f *testing.F) {
+	dir := f.TempDir()
+	d, err := openDatabase(dir, time.Unix(0, 0), slog.New(slog.DiscardHandler))
+	if err != nil {
+		f.Fatal(err)
+	}
+	items := []transport.Item{{Key: "pods/default/a", Value: []byte("one")}, {Key: "pods/default/b", Value: bytes.Repeat([]byte("two"), 2000)}}
+	if _, err := d.apply(1, 1, true, items); err != nil {
+		f.Fatal(err)
+	}
+	if err := d.close(); err != nil {
+		f.Fatal(err)
+	}
+	sound, err := os.ReadFile(filepath.Join(dir, "agent.db"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint16(100), []byte{1, 2, 3}, uint16(0))
+	f.Add(uint16(0), []byte{}, uint16(4096))
+	f.Fuzz(func(t *testing.T, at uint16, change []byte, cut uint16) {
+		content := bytes.Clone(sound)
+		for i, b := range change {
+			content[(int(at)+i)%len(content)] ^= b
+		}
+		content = content[:len(content)-int(cut)%len(content)]
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "agent.db"), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d := openTest(t, dir)
+		defer d.close()
+		if n := 0; !same(d, items) {
+			d.each(bucketDesired, "", func(string, []byte) { n++ })
+			if n > 0 {
+				t.Errorf("%d keys that are not those that were stored", n)
+			}
+		}
+		if _, err := d.apply(2, 1, true, items[:1]); err != nil || !same(d, items[:1]) {
+			t.Errorf("it cannot be used: %v", err)
+		}
+	})
+}
