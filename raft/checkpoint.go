@@ -28,6 +28,7 @@ type checkpoint struct {
 	path    string
 	store   *store.Store
 	witness bool          // no objects are kept
+	reserve *reserve      // may be nil
 	alarm   *alarm        // may be nil
 	cluster ClusterID     // guarded by mu
 	refresh func()        // set before the library runs
@@ -81,7 +82,10 @@ func openCheckpoint(dir string, s *store.Store) (*checkpoint, error) {
 	if err != nil || !found {
 		return c, err
 	}
-	return c, inspect(c.path, c.loadFrom)
+	if err := inspect(c.path, c.loadFrom); err != nil {
+		return c, err
+	}
+	return c, shrink(c.path)
 }
 
 func (c *checkpoint) temp() string     { return c.path + ".new" }
@@ -217,12 +221,12 @@ func (c *checkpoint) write(head header, changes *store.Changes) error {
 		path = c.temp()
 	}
 	failpoint.Hit("checkpoint.write.before")
-	var err error
-	if changes.Whole {
-		head.Count = uint64(len(changes.Put))
-		err = createCheckpoint(path, head, changes.Put)
-	} else {
-		err = c.update(path, func(tx *bbolt.Tx) error {
+	err := c.reserve.vital(func() error {
+		if changes.Whole {
+			head.Count = uint64(len(changes.Put))
+			return createCheckpoint(path, head, changes.Put)
+		}
+		return c.update(path, func(tx *bbolt.Tx) error {
 			count, err := applyChanges(tx, changes)
 			if err != nil {
 				return err
@@ -230,7 +234,7 @@ func (c *checkpoint) write(head header, changes *store.Changes) error {
 			head.Count = uint64(int64(older.Count) + count)
 			return writeHeader(tx, head)
 		})
-	}
+	})
 	failpoint.Hit("checkpoint.write.after")
 	if err == nil && path != c.path {
 		err = replaceFile(path, c.path)

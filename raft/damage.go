@@ -43,6 +43,7 @@ func (n *Node) openState(isNew bool) (err error) {
 	}
 	n.log.logger = n.logger
 	n.log.alarm, n.checkpoint.alarm = n.alarm, n.alarm
+	n.log.reserve, n.checkpoint.reserve = n.reserve, n.reserve
 	if isNew {
 		return nil
 	}

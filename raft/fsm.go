@@ -73,10 +73,15 @@ func (f *fsm) Apply(entry *hraft.Log) any {
 func (f *fsm) count(entry *hraft.Log) {
 	entries, bytes := f.entries.Add(1), f.bytes.Add(int64(len(entry.Data)))
 	if entries >= f.maxEntries || bytes >= f.maxBytes {
-		select {
-		case f.due <- struct{}{}:
-		default:
-		}
+		f.demand()
+	}
+}
+
+// demand makes a checkpoint due.
+func (f *fsm) demand() {
+	select {
+	case f.due <- struct{}{}:
+	default:
 	}
 }
 

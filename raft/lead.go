@@ -29,6 +29,7 @@ func (n *Node) Run(ctx context.Context, lead Lead) error {
 	if !n.cfg.Witness {
 		group.Go(func() error { return n.suspectLeader(groupCtx) })
 	}
+	group.Go(func() error { return n.reserve.keep(groupCtx) })
 	group.Go(func() error { return n.serveProbation(groupCtx) })
 	group.Go(func() error { return n.announcer.run(groupCtx) })
 	group.Go(func() error { return n.followLeadership(groupCtx, lead) })
@@ -226,15 +227,25 @@ func (n *Node) writeCheckpoints(ctx context.Context) error {
 			return nil
 		case <-n.fsm.due:
 			if err := n.checkpointWhenDue(ctx); err != nil && ctx.Err() == nil {
-				n.logger.Warn("no checkpoint was written, the next write tries again", "error", err)
+				n.logger.Warn("no checkpoint was written; it is tried again soon", "error", err)
+				sleep(ctx, checkpointRetry)
+				n.fsm.demand() // there may be no more writes until there is one
 			}
 		}
 	}
 }
 
-// checkpointWhenDue writes a checkpoint. After a restore the log keeps nothing: who is behind is quicker with the checkpoint.
+// checkpointWhenDue writes a checkpoint. The log then keeps the newest entries for followers that are a bit behind: a number of them,
+// but no more than is in reserve on the disk. After a restore it keeps nothing: who is behind is quicker with the checkpoint.
 func (n *Node) checkpointWhenDue(ctx context.Context) error {
 	if !n.fsm.swapped.Load() {
+		keep, err := n.log.newest(n.reserve.size, n.cfg.TrailingLogs)
+		if err != nil {
+			return err
+		}
+		if err := n.keepTrailing(keep); err != nil {
+			return err
+		}
 		return wait(ctx, n.raft.Snapshot())
 	}
 	if err := n.keepTrailing(0); err != nil {
@@ -249,7 +260,9 @@ func (n *Node) checkpointWhenDue(ctx context.Context) error {
 
 // keepTrailing sets how many entries the next checkpoint leaves in the log.
 func (n *Node) keepTrailing(entries uint64) error {
-	n.trailing.Store(entries)
+	if n.trailing.Swap(entries) == entries {
+		return nil
+	}
 	return n.retime()
 }
 

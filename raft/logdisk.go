@@ -28,10 +28,11 @@ const retryPause = time.Second
 // disk: the kernel may show pages that never got there, and to go on with those would put the whole file at risk. So nothing is
 // written before the file was read anew, from the disk, as after a restart. Reads go on with what is there.
 type logDisk struct {
-	path   string
-	logger *slog.Logger
-	alarm  *alarm // may be nil
-	roots  error  // what was wrong with the root pages when the file was opened first, or nil
+	path    string
+	logger  *slog.Logger
+	alarm   *alarm   // may be nil
+	reserve *reserve // may be nil
+	roots   error    // what was wrong with the root pages when the file was opened first, or nil
 
 	writing  sync.Mutex // one writer; guards the rest but db
 	distrust error      // why the file must be read anew before the next write, or nil

@@ -57,6 +57,9 @@ func openLog(dir string, proven bool) (*logStore, error) {
 			return nil, fmt.Errorf("create %s: %w", path, err)
 		}
 	}
+	if err := shrink(path); err != nil && !isDamaged(err) {
+		return nil, err
+	}
 	file, err := openLogDisk(path)
 	if err != nil {
 		return nil, err
@@ -237,7 +240,7 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 		until := min(last, first+batch-1)
 		var left uint64
 		failpoint.Hit("log.truncate.before")
-		err := s.update(func(tx *bbolt.Tx) error {
+		remove := func(tx *bbolt.Tx) error {
 			bucket := tx.Bucket(bucketLog())
 			left = bucket.Sequence() // entries may have come while a compaction was on its way here
 			for index := first; index <= until; index++ {
@@ -255,13 +258,28 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 				left = 0
 			}
 			return bucket.SetSequence(left)
-		}, func(last *uint64) { *last = left })
-		if err != nil {
+		}
+		if err := s.reserve.vital(func() error { return s.update(remove, func(last *uint64) { *last = left }) }); err != nil {
 			return err
 		}
 		failpoint.Hit("log.truncate.after")
 	}
 	return nil
+}
+
+// newest says how many entries at the end of the log have so many bytes together, at most so many entries. One is always among them.
+func (s *logStore) newest(bytes int64, entries uint64) (n uint64, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
+		cursor := tx.Bucket(bucketLog()).Cursor()
+		for k, v := cursor.Last(); k != nil && n < entries; k, v = cursor.Prev() {
+			if bytes -= int64(len(v)); bytes < 0 && n > 0 {
+				break
+			}
+			n++
+		}
+		return nil
+	})
+	return n, err
 }
 
 // Set keeps a value of the library's. A vote is kept as a whole: a power cut between its term and its candidate would leave the
@@ -282,15 +300,17 @@ func (s *logStore) Set(key, value []byte) error {
 	}
 	failpoint.Hit("vote.store.before")
 	err := s.insist(func() error {
-		return s.update(func(tx *bbolt.Tx) error {
-			votes := tx.Bucket(bucketVotes())
-			if term != nil {
-				if err := votes.Put([]byte(keyVoteTerm), term); err != nil {
-					return err
+		return s.reserve.vital(func() error {
+			return s.update(func(tx *bbolt.Tx) error {
+				votes := tx.Bucket(bucketVotes())
+				if term != nil {
+					if err := votes.Put([]byte(keyVoteTerm), term); err != nil {
+						return err
+					}
 				}
-			}
-			return putVote(votes, key, value)
-		}, func(*uint64) {})
+				return putVote(votes, key, value)
+			}, func(*uint64) {})
+		})
 	})
 	failpoint.Hit("vote.store.after")
 	return err

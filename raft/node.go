@@ -55,6 +55,8 @@ const (
 	defaultVoterGrace      = 2 * time.Minute
 	defaultCheckpointBytes = 4 << 20
 
+	// checkpointRetry is the pause after a checkpoint that could not be written.
+	checkpointRetry = 2 * time.Second
 	// maxBatch is how many entries share one flush of the disk, and one message to a follower.
 	maxBatch = 128
 	// ioTimeout bounds one message between servers; it is long because entries may be large and links slow.
@@ -78,6 +80,7 @@ type Node struct {
 	identity   *identity
 	probation  *probation
 	alarm      *alarm
+	reserve    *reserve
 	fsm        *fsm
 	transport  *transport    // for what this package sends
 	carrier    peerTransport // for what the library sends and gets
@@ -134,6 +137,9 @@ func Open(cfg Config) (n *Node, err error) {
 		return n, err
 	}
 	if n.identity, err = openIdentity(cfg.Dir); err != nil {
+		return n, err
+	}
+	if n.reserve, err = openReserve(cfg.Dir, cfg.Logger); err != nil {
 		return n, err
 	}
 	if err := n.openState(isNew); err != nil {

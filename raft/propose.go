@@ -17,6 +17,8 @@ const (
 	proposeTimeout = 10 * time.Second
 	// maxRecord bounds one transaction.
 	maxRecord = 4 << 20
+	// maxLogBytes bounds what the log holds beside the checkpoint. It only matters when that cannot be written.
+	maxLogBytes = 64 << 20
 )
 
 // Propose orders a transaction: it returns when a quorum has it on disk and the store has applied it.
@@ -30,6 +32,9 @@ func (n *Node) Propose(ctx context.Context, txn store.Txn) (uint64, error) {
 	}
 	if err := n.log.room(len(record)); err != nil {
 		return 0, err
+	}
+	if held := n.fsm.bytes.Load(); held > maxLogBytes {
+		return 0, fmt.Errorf("%w: no checkpoint can be written, and the log has grown by %d MiB since the last one", store.ErrFull, held>>20)
 	}
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()

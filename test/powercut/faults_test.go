@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -180,7 +181,7 @@ func TestFullDisk(t *testing.T) {
 		free()
 		r.mustResume(5 * time.Second)
 	}
-	// A server that starts on a full disk reads, and goes on when there is space.
+	// A server that starts on a full disk votes with the room that it has in reserve, reads, and goes on when there is space.
 	free := r.fill()
 	r.mustSayFull()
 	if err := r.server.killed(); err != nil {
@@ -192,11 +193,66 @@ func TestFullDisk(t *testing.T) {
 	if err := r.readable(); err != nil {
 		t.Fatal(err)
 	}
+	r.mustSay("shoal_raft_leader 1", 5*time.Second)
 	r.mustSayFull()
 	free()
 	r.mustResume(5 * time.Second)
 	r.mustRead()
+	r.mustHold("reserve", 30*time.Second)
 	r.cutAndBoot()
+}
+
+// TestLogStaysOnASmallDisk writes many times what a small disk holds: the log is cut behind the checkpoints, and nothing fills up.
+func TestLogStaysOnASmallDisk(t *testing.T) {
+	r := newRig(t, 16<<20)
+	const objects, size, total = 8, 100 << 10, 64 << 20
+	for i := range total / size {
+		name := fmt.Sprintf("o-%d", i%objects)
+		method := http.MethodPut
+		if i < objects {
+			method = http.MethodPost
+		}
+		o := object{value: strings.Repeat(string(rune('a'+i%26)), size)}
+		r.ledger.trying(name, o)
+		got, err := write(t.Context(), r.server.kube, method, name, o)
+		if err != nil {
+			t.Fatalf("after %d MiB: %v", i*size>>20, err)
+		}
+		r.ledger.acknowledged(name, got)
+	}
+	r.mustRead()
+	r.cutAndBoot()
+}
+
+// mustSay waits until the server's metrics have a line.
+func (r *rig) mustSay(line string, limit time.Duration) {
+	r.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
+		response, err := r.server.kube.Stream(r.Context(), http.MethodGet, "/metrics", nil, 0)
+		if err == nil {
+			text, err := io.ReadAll(response.Body)
+			if err = errors.Join(err, response.Body.Close()); err == nil && strings.Contains(string(text), "\n"+line+"\n") {
+				return
+			}
+		}
+		r.mustLive()
+		if time.Now().After(end) {
+			r.Fatalf("its metrics do not say %q: %v", line, err)
+		}
+	}
+}
+
+// mustHold waits until a file is in the folder of the log.
+func (r *rig) mustHold(file string, limit time.Duration) {
+	r.Helper()
+	path := filepath.Join(r.dataDir(), "raft", file)
+	for end := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
+		if _, err := os.Stat(path); err == nil {
+			return
+		} else if time.Now().After(end) {
+			r.Fatal(err)
+		}
+	}
 }
 
 // mustSayFull wants a refusal that says why, and reads that go on.

@@ -1,0 +1,167 @@
+package raft
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	hraft "github.com/hashicorp/raft"
+
+	"github.com/shoal-edge/shoal/store"
+)
+
+func TestReserveIsGivenToWhatIsVital(t *testing.T) {
+	dir := t.TempDir()
+	r, err := openReserve(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
+	tries := 0
+	write := func() error {
+		if tries++; tries == 1 {
+			return full
+		}
+		return nil
+	}
+	if err := r.vital(write); !errors.Is(err, full) || tries != 1 {
+		t.Errorf("with nothing in reserve: %v after %d tries", err, tries)
+	}
+	if err := r.fill(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(dir, reserveFile))
+	if err != nil || info.Size() != r.size {
+		t.Fatalf("the reserve: %v, %v", info, err)
+	}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Blocks*512 < r.size {
+		t.Errorf("it takes no room: %d blocks", s.Blocks)
+	}
+	tries = 0
+	if err := r.vital(write); err != nil || tries != 2 {
+		t.Errorf("with a reserve: %v after %d tries", err, tries)
+	}
+	if _, err := os.Stat(filepath.Join(dir, reserveFile)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+	other := errors.New("another error")
+	if err := r.fill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.vital(func() error { return other }); !errors.Is(err, other) || !r.held {
+		t.Errorf("given up for %v", err)
+	}
+	again, err := openReserve(dir, r.logger)
+	if err != nil || !again.held {
+		t.Errorf("after another start: %v, %v", again, err)
+	}
+}
+
+// TestLogStaysSmallWithLargeEntries checks that what a checkpoint leaves in the log is bounded in bytes.
+func TestLogStaysSmallWithLargeEntries(t *testing.T) {
+	c := newCluster(t, 1, func(cfg *Config) { cfg.CheckpointBytes = 2 << 20 })
+	m := c.leader()
+	const size = 256 << 10
+	for i := range 100 {
+		c.write("n", fmt.Sprint(i)+strings.Repeat("v", size))
+	}
+	waitForCheckpoint(t, m, 90)
+	entries, err := m.log.newest(1<<40, 1<<40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if limit := uint64((reserveSize+4<<20)/size + 10); entries > limit {
+		t.Errorf("the log has %d entries of %d KiB, want %d at most", entries, size>>10, limit)
+	}
+}
+
+func TestNewest(t *testing.T) {
+	log, err := openLog(t.TempDir(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.close()
+	for i := range uint64(10) {
+		if err := log.StoreLog(&hraft.Log{Index: i + 1, Term: 1, Data: make([]byte, 1000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		bytes         int64
+		entries, want uint64
+	}{{1, 5, 1}, {3500, 5, 3}, {1 << 30, 5, 5}, {1 << 30, 50, 10}, {1 << 30, 0, 0}} {
+		if got, err := log.newest(c.bytes, c.entries); err != nil || got != c.want {
+			t.Errorf("newest(%d, %d) = %d, %v, want %d", c.bytes, c.entries, got, err, c.want)
+		}
+	}
+}
+
+// TestShrink fills a log far beyond what it is to hold, removes nearly all, and starts anew.
+func TestShrink(t *testing.T) {
+	dir := t.TempDir()
+	log, err := openLog(dir, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const entries, size = 80, 1 << 20
+	for i := range uint64(entries) {
+		if err := log.StoreLog(&hraft.Log{Index: i + 1, Term: 1, Data: bytes.Repeat([]byte{byte(i)}, size)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(log.DeleteRange(1, entries-2), log.SetUint64([]byte(keyTerm), 7), log.close()); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, logFile)
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log, err = openLog(dir, true); err != nil { // which checks it
+		t.Fatal(err)
+	}
+	defer log.close()
+	after, err := os.Stat(path)
+	if err != nil || after.Size() > before.Size()/2 {
+		t.Errorf("the file has %d bytes, had %d: %v", after.Size(), before.Size(), err)
+	}
+	checkEdges(t, log, entries-1, entries)
+	var entry hraft.Log
+	if err := log.GetLog(entries, &entry); err != nil || !bytes.Equal(entry.Data, bytes.Repeat([]byte{entries - 1}, size)) {
+		t.Errorf("the last entry: %d bytes, %v", len(entry.Data), err)
+	}
+	if term, err := log.GetUint64([]byte(keyTerm)); err != nil || term != 7 {
+		t.Errorf("the term is %d, %v", term, err)
+	}
+}
+
+// TestNoCheckpointBoundsTheLog takes no more writes when the log grows and no checkpoint can be written, until one can.
+func TestNoCheckpointBoundsTheLog(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	m := c.leader()
+	c.write("a", "v")
+	m.fsm.bytes.Store(maxLogBytes + 1) // as if no checkpoint could be written for long
+	if _, err := m.Propose(c.soon(), put("b", "v")); !errors.Is(err, store.ErrFull) {
+		t.Errorf("Propose = %v", err)
+	}
+	m.fsm.demand()
+	waitForCheckpoint(t, m, 1)
+	for m.fsm.bytes.Load() > 0 {
+		if err := m.checkpointNow(c.soon()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.write("b", "v")
+	items, _ := m.store.All()
+	if diff := cmp.Diff(2, len(items)); diff != "" {
+		t.Error(diff)
+	}
+}
