@@ -85,7 +85,7 @@ func newLibraryCluster(b *testing.B, size int) *hraft.Raft {
 			b.Fatal(err)
 		}
 		var err error
-		if nodes[i], err = hraft.NewRaft(conf, nothing{}, logs[i], logs[i], snapshots, transports[i]); err != nil {
+		if nodes[i], err = hraft.NewRaft(conf, nothing{}, newRecentLog(logs[i]), logs[i], snapshots, transports[i]); err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() {
