@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"testing"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,6 +34,44 @@ func dial(ctx context.Context, address string, settings *tls.Config) (*conn, err
 		return nil, err
 	}
 	return &conn{Conn: c, in: bufio.NewReader(c)}, nil
+}
+
+// dial makes the connections of so many clients, at the given servers in turn.
+func (c *cluster) dial(b *testing.B, at []*member, clients int) []*conn {
+	b.Helper()
+	conns := make([]*conn, clients)
+	var dialling errgroup.Group
+	dialling.SetLimit(64)
+	for i := range conns {
+		dialling.Go(func() (err error) {
+			conns[i], err = dial(b.Context(), at[i%len(at)].address, c.tls)
+			return err
+		})
+	}
+	if err := dialling.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	})
+	return conns
+}
+
+// watch begins a watch and returns its events, line by line.
+func (c *conn) watch(path string) (*bufio.Reader, error) {
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: shoal\r\n\r\n", path); err != nil {
+		return nil, err
+	}
+	answer, err := http.ReadResponse(c.in, nil)
+	if err != nil {
+		return nil, err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", path, answer.Status)
+	}
+	return bufio.NewReaderSize(answer.Body, 1<<10), nil
 }
 
 // post sends a body and returns once the answer is read.

@@ -35,15 +35,7 @@ func BenchmarkWrites(b *testing.B) {
 
 // create measures creations at the given servers in turn, and what one costs the servers.
 func (c *cluster) create(b *testing.B, at []*member, clients int, contentType string, encode func(string, int) ([]byte, error)) {
-	conns := make([]*conn, clients)
-	for i := range conns {
-		opened, err := dial(b.Context(), at[i%len(at)].address, c.tls)
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer func() { _ = opened.Close() }()
-		conns[i] = opened
-	}
+	conns := c.dial(b, at, clients)
 	c.round++
 	before := c.used(b)
 	load.Run(b, clients, func(_ context.Context, client, request int) error {

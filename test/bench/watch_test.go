@@ -1,0 +1,83 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// BenchmarkWatches opens 5,000 watches at one server, each on a connection of its own, and reports what they cost its memory, and how
+// long after its acknowledgement a change has reached all of them.
+func BenchmarkWatches(b *testing.B) {
+	const watches = 5000
+	c := start(b, 1)
+	server := c.members[0]
+	before := server.memory(b)
+	conns := c.dial(b, c.members, watches)
+	var ready, heard sync.WaitGroup
+	ready.Add(watches)
+	var running sync.WaitGroup
+	for _, w := range conns {
+		running.Go(func() {
+			events, err := w.watch(configMaps + "?watch=1&timeoutSeconds=3600&labelSelector=app%3Dwatched&resourceVersion=0")
+			ready.Done()
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			for {
+				line, err := events.ReadBytes('\n')
+				if err != nil {
+					return // the end
+				}
+				if bytes.Contains(line, []byte(`"ADDED"`)) {
+					heard.Done()
+				}
+			}
+		})
+	}
+	ready.Wait()
+	writer := c.dial(b, c.members, 1)[0]
+	var total time.Duration
+	b.ResetTimer()
+	for i := range b.N {
+		heard.Add(watches)
+		body := fmt.Appendf(nil, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"watched-%d-%d","labels":{"app":"watched"}}}`, b.N, i)
+		if err := writer.post(configMaps, media[0].contentType, body); err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		heard.Wait()
+		total += time.Since(began)
+	}
+	b.StopTimer()
+	after := server.memory(b)
+	b.ReportMetric(float64(after-before)/watches/1024, "anon-KB/watch")
+	b.ReportMetric(float64(after)/1e6, "anon-MB")
+	b.ReportMetric(total.Seconds()*1000/float64(b.N), "all-told-ms")
+	b.ReportMetric(0, "ns/op")
+	for _, w := range conns {
+		_ = w.Close()
+	}
+	running.Wait()
+}
+
+// memory is the anonymous memory of a server's process, in bytes.
+func (m *member) memory(b *testing.B) int {
+	b.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.process.Process.Pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := bytes.Cut(status, []byte("\nRssAnon:"))
+	text, _, _ := bytes.Cut(bytes.TrimSpace(rest), []byte(" "))
+	kilobytes, err := strconv.Atoi(string(text))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return kilobytes << 10
+}
