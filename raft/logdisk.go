@@ -43,6 +43,7 @@ type logDisk struct {
 	mu sync.RWMutex // held for writing while the file is closed and opened
 	db *bbolt.DB    // nil when it could not be opened anew
 
+	plenty  atomic.Int64  // when there was plenty of room last, in nanoseconds
 	serving atomic.Bool   // the library runs: it must not hear that a vote was refused
 	left    chan struct{} // closed when the node ends
 	leaving sync.Once
@@ -248,16 +249,26 @@ const (
 	leastRoom = 4 << 20
 	// recordPages bounds how many times its size a record takes on its way through the database.
 	recordPages = 4
+	// With plenty of room the disk is asked again only after a while: it does not fill that soon.
+	plenty      = 256 << 20
+	plentyLasts = 100 * time.Millisecond
 )
 
 // room says whether a record of a size surely finds room. To refuse early keeps a leader whose disk is full in its place: what is
 // there can still be read.
 func (f *logDisk) room(size int) error {
+	now := time.Now().UnixNano()
+	if now-f.plenty.Load() < int64(plentyLasts) {
+		return nil
+	}
 	var s unix.Statfs_t
 	if err := unix.Statfs(f.path, &s); err != nil {
 		return nil // the write itself will tell
 	}
 	free, least := s.Bavail*uint64(s.Bsize), min(leastRoom, s.Blocks*uint64(s.Bsize)/16)
+	if free > plenty {
+		f.plenty.Store(now)
+	}
 	if free < least+uint64(size)*recordPages {
 		return fmt.Errorf("%w: %d KiB are left on the disk of %s, %d KiB of that are kept in reserve", store.ErrFull, free>>10, f.path, least>>10)
 	}

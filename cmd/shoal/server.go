@@ -31,6 +31,7 @@ The kubeconfig of an administrator is written to DATADIR/admin.kubeconfig.`,
 			if err != nil {
 				return err
 			}
+			pace(cmd.Context())
 			server, err := wire.NewServer(cmd.Context(), wire.Options{Config: c, Logger: logger, Version: version})
 			if err != nil {
 				return err
