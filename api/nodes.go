@@ -24,7 +24,7 @@ func nodes() *Kind {
 		Singular:     "node",
 		ShortNames:   []string{"no"},
 		Verbs:        crud(),
-		Subresources: []string{"status"},
+		Subresources: []string{"proxy", "status"},
 		New:          func() Object { return &corev1.Node{} },
 		NewList:      func() runtime.Object { return &corev1.NodeList{} },
 		Default:      func(o Object) { corev1defaults.SetObjectDefaults_Node(o.(*corev1.Node)) },

@@ -27,7 +27,7 @@ func pods() *Kind {
 		Categories:   []string{"all"},
 		Namespaced:   true,
 		Verbs:        crud(),
-		Subresources: []string{"attach", "binding", "eviction", "exec", "log", "portforward", "status"},
+		Subresources: []string{"attach", "binding", "eviction", "exec", "log", "portforward", "proxy", "status"},
 		New:          func() Object { return &corev1.Pod{} },
 		NewList:      func() runtime.Object { return &corev1.PodList{} },
 		Default:      func(o Object) { corev1defaults.SetObjectDefaults_Pod(o.(*corev1.Pod)) },

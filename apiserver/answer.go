@@ -48,6 +48,8 @@ func (s *Server) serveSubresource(w http.ResponseWriter, req *request) error {
 		return errNotFound()
 	}
 	switch {
+	case req.sub == "proxy":
+		return s.serveProxy(w, req)
 	case req.isStream():
 		return s.serveStream(w, req)
 	case req.sub == "scale":

@@ -71,6 +71,8 @@ func subresource(k *api.Kind, sub string) resource {
 		r.verbs = []string{"update"}
 	case "log":
 		r.verbs = []string{"get"}
+	case "proxy":
+		r.kind, r.verbs = k.GVK.Kind+"ProxyOptions", []string{"create", "delete", "get", "patch", "update"}
 	case "exec":
 		r.kind, r.verbs = "PodExecOptions", []string{"create", "get"}
 	case "attach":

@@ -75,7 +75,7 @@ func (s *Server) writeError(w http.ResponseWriter, req *request, err error) {
 	if d := status.Details; d != nil && d.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(d.RetryAfterSeconds)))
 	}
-	if req.user.forwarded && status.Reason == metav1.StatusReasonServiceUnavailable {
+	if req.user.forwarded && isUnavailable(err) {
 		w.Header().Set(notLeaderHeader, "1")
 	}
 	out, err := negotiate(req.Request)
@@ -87,7 +87,13 @@ func (s *Server) writeError(w http.ResponseWriter, req *request, err error) {
 	}
 }
 
+// settledError says that something is unavailable that another leader would not have either.
+type settledError struct{ *apierrors.StatusError }
+
 // isUnavailable reports whether a request failed for want of a leader, before anything was done.
 func isUnavailable(err error) bool {
+	if settled := new(settledError); errors.As(err, &settled) {
+		return false
+	}
 	return apierrors.ReasonForError(err) == metav1.StatusReasonServiceUnavailable
 }

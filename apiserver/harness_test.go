@@ -237,3 +237,7 @@ func sorted(texts []string) []string {
 	slices.Sort(texts)
 	return texts
 }
+
+func key(resource, name string) store.Key {
+	return store.Key{Resource: resource, Namespace: "default", Name: name}
+}

@@ -25,6 +25,7 @@ type request struct {
 	namespace  string
 	name       string
 	sub        string
+	path       string // what follows the subresource proxy, escaped as it came
 	verb       string
 
 	kind     *api.Kind // nil when the resource is not served, or is a review
@@ -53,7 +54,10 @@ func parse(r *http.Request) *request {
 	if len(parts) > 1 {
 		req.name = parts[1]
 	}
-	if len(parts) > 2 {
+	switch {
+	case len(parts) > 2 && parts[2] == "proxy":
+		req.sub, req.path = parts[2], behindProxy(r.URL, req.namespace != "", req.gv.Group != "")
+	case len(parts) > 2:
 		req.sub = strings.Join(parts[2:], "/")
 	}
 	req.verb = verbOf(r.Method, req.name, req.query)
@@ -65,6 +69,22 @@ func parse(r *http.Request) *request {
 		req.kind = kind
 	}
 	return req
+}
+
+// behindProxy is the part of a path that is none of ours: what is asked of a pod or device.
+func behindProxy(u *url.URL, namespaced, grouped bool) string {
+	ours := len([]string{"", "api", "v1", "pods", "name", "proxy"})
+	if grouped {
+		ours++
+	}
+	if namespaced {
+		ours += 2
+	}
+	segments := strings.SplitN(u.EscapedPath(), "/", ours+1)
+	if len(segments) <= ours {
+		return ""
+	}
+	return "/" + segments[ours]
 }
 
 // scoped reports whether the path names the resource in a way that its scope allows.
@@ -113,9 +133,9 @@ func (req *request) key() store.Key {
 
 func (req *request) isReview() bool { return req.review != nil }
 
-// isStream reports whether the request is answered by the pod's device, byte for byte.
+// isStream reports whether the request is answered by a device, byte for byte.
 func (req *request) isStream() bool {
-	return slices.Contains([]string{"log", "exec", "attach", "portforward"}, req.sub)
+	return slices.Contains([]string{"log", "exec", "attach", "portforward", "proxy"}, req.sub)
 }
 
 // longRunning requests have no time limit and do not count as in flight.

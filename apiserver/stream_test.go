@@ -1,6 +1,7 @@
 package apiserver_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -28,6 +29,7 @@ func newKubelet(t *testing.T) kubelet {
 	k := kubelet{pipeListener{conns: make(chan net.Conn, 8)}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /containerLogs/default/p/c", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "one\ntwo\n") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	mux.HandleFunc("POST /exec/default/p/c", k.exec)
 	mux.HandleFunc("POST /attach/default/p/c", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, `container "c" is not running`, http.StatusBadRequest)
@@ -109,17 +111,29 @@ func command(args []string, streams map[string]*spdystream.Stream) {
 	}
 }
 
-// forward echoes what comes on a port's data stream behind the port.
+// forward echoes what comes on a port's data stream behind the port. On 8080 a web server listens, and on 9999 nobody.
 func (k kubelet) forward(w http.ResponseWriter, r *http.Request) {
 	k.upgrade(w, r, func(s *spdystream.Stream) {
 		go func() {
 			defer s.Close()
-			if s.Headers().Get("streamType") != "data" {
-				return
+			kind, port := s.Headers().Get("streamType"), s.Headers().Get("port")
+			switch {
+			case port == "9999" && kind == "error":
+				fmt.Fprint(s, "connection refused")
+			case port == "9999" || kind == "error":
+			case port == "8080":
+				q, err := http.ReadRequest(bufio.NewReader(s))
+				if err != nil {
+					return
+				}
+				body, _ := io.ReadAll(q.Body)
+				text := fmt.Sprintf("%s %s %q %q", q.Method, q.RequestURI, body, q.Header["Authorization"])
+				fmt.Fprintf(s, "HTTP/1.1 203 OK\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
+			default:
+				buffer := make([]byte, 100)
+				n, _ := s.Read(buffer)
+				fmt.Fprintf(s, "%s: %s", port, buffer[:n])
 			}
-			buffer := make([]byte, 100)
-			n, _ := s.Read(buffer)
-			fmt.Fprintf(s, "%s: %s", s.Headers().Get("port"), buffer[:n])
 		}()
 	})
 }

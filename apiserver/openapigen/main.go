@@ -74,6 +74,9 @@ func servedPaths() map[schema.GroupVersion]map[string]bool {
 		add(gv, root+"/{name}")
 		for _, sub := range k.Subresources {
 			add(gv, root+"/{name}/"+sub)
+			if sub == "proxy" {
+				add(gv, root+"/{name}/proxy/{path}")
+			}
 		}
 	}
 	for _, r := range reviews.All() {

@@ -1,0 +1,122 @@
+package apiserver
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"github.com/shoal-edge/shoal/apiserver/streaming"
+	"github.com/shoal-edge/shoal/store"
+)
+
+// serveProxy passes any HTTP request on to a port of a pod, or to the HTTP API of a node's device. Both are reached through
+// the device's own link.
+func (s *Server) serveProxy(w http.ResponseWriter, req *request) error {
+	scheme, name, port, ok := utilnet.SplitSchemeNamePort(req.name)
+	if !ok {
+		return errBadRequest("invalid %s request %q", strings.ToLower(req.kind.GVK.Kind), req.name)
+	}
+	if s.cfg.DialDevice == nil {
+		return errInternal("this server cannot reach devices")
+	}
+	if req.path == "" && (req.Method == http.MethodGet || req.Method == http.MethodHead) {
+		return s.toFolder(w, req)
+	}
+	key := req.key()
+	key.Name = name
+	if req.kind.Resource == "nodes" {
+		if _, ok := s.cfg.Client.Reader().Get(key); !ok {
+			return apierrors.NewNotFound(req.groupResource(), name)
+		}
+		return s.proxy(w, req, "http", "device", func(ctx context.Context) (net.Conn, error) { return s.cfg.DialDevice(ctx, name) })
+	}
+	pod, ok := store.Get[corev1.Pod](s.cfg.Client.Reader(), key.Namespace, name)
+	switch {
+	case !ok:
+		return apierrors.NewNotFound(req.groupResource(), name)
+	case pod.Spec.NodeName == "" || pod.Status.PodIP == "":
+		return errBadRequest("address not allowed")
+	}
+	number, err := proxyPort(pod, scheme, port)
+	if err != nil {
+		return err
+	}
+	backend := &streaming.Backend{
+		Dial:   func(ctx context.Context) (net.Conn, error) { return s.cfg.DialDevice(ctx, pod.Spec.NodeName) },
+		Target: (&url.URL{Path: fmt.Sprintf("/portForward/%s/%s", pod.Namespace, pod.Name)}).String(),
+	}
+	if scheme == "" {
+		scheme = "http"
+	}
+	host := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(number)))
+	return s.proxy(w, req, scheme, host, func(ctx context.Context) (net.Conn, error) { return backend.DialPort(ctx, number) })
+}
+
+// toFolder sends a client to where relative links of the page lead back here.
+func (s *Server) toFolder(w http.ResponseWriter, req *request) error {
+	to := req.URL.EscapedPath() + "/"
+	if req.URL.RawQuery != "" {
+		to += "?" + req.URL.RawQuery
+	}
+	w.Header().Set("Location", to)
+	w.WriteHeader(http.StatusMovedPermanently)
+	return nil
+}
+
+// proxyPort is the port that is meant: the named one, the first that the pod tells of, or the scheme's own.
+func proxyPort(pod *corev1.Pod, scheme, port string) (uint16, error) {
+	if number, err := strconv.ParseUint(port, 10, 16); err == nil && number > 0 {
+		return uint16(number), nil
+	}
+	for _, c := range pod.Spec.Containers {
+		for _, p := range c.Ports {
+			if port == "" || port == p.Name {
+				return uint16(p.ContainerPort), nil
+			}
+		}
+	}
+	switch {
+	case port != "":
+		return 0, errBadRequest("pod %s has no port %q", pod.Name, port)
+	case scheme == "https":
+		return 443, nil
+	}
+	return 80, nil
+}
+
+// proxy passes the request on over a connection of its own.
+func (s *Server) proxy(w http.ResponseWriter, req *request, scheme, host string, dial func(context.Context) (net.Conn, error)) error {
+	var failure error
+	proxy := &httputil.ReverseProxy{
+		FlushInterval: -1,
+		Transport: &http.Transport{
+			DisableKeepAlives: true, DisableCompression: true,
+			// As upstream does: who the pod is, its device's link has told.
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
+			DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		},
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetXForwarded()
+			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = scheme, host, host
+			p.Out.URL.RawPath = req.path
+			p.Out.URL.Path, _ = url.PathUnescape(req.path) // it was parsed before
+			dropUser(p.Out.Header)
+		},
+		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { failure = err },
+	}
+	proxy.ServeHTTP(w, req.Request)
+	if failure != nil {
+		return &settledError{apierrors.NewServiceUnavailable(fmt.Sprintf("error trying to reach service: %v", failure))}
+	}
+	return nil
+}

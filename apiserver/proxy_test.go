@@ -1,0 +1,69 @@
+package apiserver_test
+
+import (
+	"net/http"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestProxy(t *testing.T) {
+	beds := onServers(t)
+	for _, name := range []string{"n1", "n2"} {
+		beds[0].create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})
+	}
+	pod, _ := beds[0].client.Reader().Get(key("pods", "p"))
+	obj, err := beds[0].durable.Decode(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := obj.(*corev1.Pod)
+	p.Status.PodIP, p.Status.PodIPs = "10.1.2.3", []corev1.PodIP{{IP: "10.1.2.3"}}
+	if _, err := beds[0].client.UpdateStatus(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	bearer := map[string]string{"Authorization": "Basic c2VjcmV0"}
+	for _, b := range beds {
+		for _, c := range []struct {
+			call call
+			code int
+			want string
+		}{
+			{call{path: pods + "/p:8080/proxy/a%2Fb/c?x=y", header: bearer}, 203, `GET /a%2Fb/c?x=y "" []`},
+			{call{path: pods + "/p:8080/proxy/"}, 203, `GET / "" []`},
+			{call{method: "POST", path: pods + "/http:p:8080/proxy/a/", body: "hello"}, 203, `POST /a/ "hello" []`},
+			{call{method: "DELETE", path: pods + "/p:8080/proxy/a"}, 203, `DELETE /a "" []`},
+			{call{path: pods + "/p:9999/proxy/"}, 503, `error trying to reach service: connection refused`},
+			{call{path: pods + "/p:none/proxy/"}, 400, `pod p has no port`},
+			{call{path: pods + "/q/proxy/"}, 400, `address not allowed`},
+			{call{path: pods + "/none/proxy/"}, 404, `pods \"none\" not found`},
+			{call{path: pods + "/ftp:p:1/proxy/"}, 400, `invalid pod request`},
+			{call{path: "/api/v1/nodes/n1/proxy/healthz"}, 200, `ok`},
+			{call{path: "/api/v1/nodes/n1:10250/proxy/healthz"}, 200, `ok`},
+			{call{path: "/api/v1/nodes/n2/proxy/healthz"}, 503, `error trying to reach service: it is not connected`},
+			{call{path: "/api/v1/nodes/none/proxy/healthz"}, 404, `nodes \"none\" not found`},
+		} {
+			answer, data := b.do(c.call)
+			if answer.StatusCode != c.code {
+				t.Errorf("%s %s: %d %s", c.call.method, c.call.path, answer.StatusCode, data)
+			}
+			mustContain(t, data, c.want)
+		}
+	}
+	// Relative links of a page at the root must lead back here.
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, beds[0].url+pods+"/p:8080/proxy?a=b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set(identityHeader, "admin|system:masters")
+	answer, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if got := answer.Header.Get("Location"); answer.StatusCode != http.StatusMovedPermanently || got != pods+"/p:8080/proxy/?a=b" {
+		t.Errorf("%d %q", answer.StatusCode, got)
+	}
+}
