@@ -85,7 +85,10 @@ func (t *told) again(id string, now time.Time) (int32, time.Time) {
 }
 
 func fieldPath(p *corev1.Pod, container string) string {
-	path := ""
+	path := "spec.ephemeralContainers{" + container + "}"
+	if pod.Find(p, container) == nil {
+		path = ""
+	}
 	pod.Containers(p, func(c *corev1.Container, init bool) {
 		switch {
 		case c.Name != container:

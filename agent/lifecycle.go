@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/shoal-edge/shoal/agent/pod"
 	"github.com/shoal-edge/shoal/agent/probe"
@@ -60,6 +61,12 @@ func (w *worker) startContainer(ctx context.Context, t *task, p *corev1.Pod, o *
 	config, err := w.a.containerConfig(p, c, a, sandbox, img)
 	if err != nil {
 		return &problem{reasonConfig, err}
+	}
+	if target, name := pod.Target(p, o, c.Name); target != nil {
+		n := config.Linux.SecurityContext.NamespaceOptions
+		n.Pid, n.TargetId = criapi.NamespaceMode_TARGET, target.ID
+	} else if name != "" {
+		return &problem{reasonConfig, fmt.Errorf("unable to find target container %s", name)}
 	}
 	release, err := acquire(ctx, w.a.starts)
 	if err != nil {

@@ -24,14 +24,14 @@ func usesConfigMap(p *corev1.Pod, name string) bool {
 			}
 		}
 	}
-	pod.Containers(p, func(c *corev1.Container, _ bool) {
+	for c := range pod.All(p) {
 		for _, e := range c.EnvFrom {
 			found = found || e.ConfigMapRef != nil && e.ConfigMapRef.Name == name
 		}
 		for _, e := range c.Env {
 			found = found || e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil && e.ValueFrom.ConfigMapKeyRef.Name == name
 		}
-	})
+	}
 	return found
 }
 
@@ -48,13 +48,13 @@ func usesSecret(p *corev1.Pod, name string) bool {
 			}
 		}
 	}
-	pod.Containers(p, func(c *corev1.Container, _ bool) {
+	for c := range pod.All(p) {
 		for _, e := range c.EnvFrom {
 			found = found || e.SecretRef != nil && e.SecretRef.Name == name
 		}
 		for _, e := range c.Env {
 			found = found || e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && e.ValueFrom.SecretKeyRef.Name == name
 		}
-	})
+	}
 	return found
 }

@@ -42,6 +42,12 @@ type Column struct {
 	Wide        bool // shown with -o wide only
 }
 
+// Part is what an update by way of a subresource may change, and how that is checked.
+type Part struct {
+	Prepare  func(newer, older Object)
+	Validate func(newer, older Object) field.ErrorList
+}
+
 // Kind is all that shoal knows of one served kind. A new kind is one new file with one such value, and a line in kinds.go.
 type Kind struct {
 	GVK          schema.GroupVersionKind
@@ -79,6 +85,9 @@ type Kind struct {
 	PrepareCreate func(Object)
 	PrepareUpdate func(newer, older Object)
 	PrepareStatus func(newer, older Object)
+
+	// Parts are the subresources besides status that write a part of the object, such as "approval".
+	Parts map[string]Part
 
 	// Warn returns what a client that creates (older is nil) or updates an object should know of it. Nil: nothing.
 	Warn func(newer, older Object) []string

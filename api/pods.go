@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -27,7 +28,7 @@ func pods() *Kind {
 		Categories:   []string{"all"},
 		Namespaced:   true,
 		Verbs:        crud(),
-		Subresources: []string{"attach", "binding", "eviction", "exec", "log", "portforward", "proxy", "status"},
+		Subresources: []string{"attach", "binding", "ephemeralcontainers", "eviction", "exec", "log", "portforward", "proxy", "status"},
 		New:          func() Object { return &corev1.Pod{} },
 		NewList:      func() runtime.Object { return &corev1.PodList{} },
 		Default:      func(o Object) { corev1defaults.SetObjectDefaults_Pod(o.(*corev1.Pod)) },
@@ -53,6 +54,12 @@ func pods() *Kind {
 		validateStatus: func(n, o *core.Pod) field.ErrorList {
 			return validation.ValidatePodStatusUpdate(n, o, podOptions(n, o))
 		},
+		parts: map[string]part[core.Pod]{"ephemeralcontainers": {
+			prepare: prepareEphemeral,
+			validate: func(n, o *core.Pod) field.ErrorList {
+				return validation.ValidatePodEphemeralContainersUpdate(n, o, podOptions(n, o))
+			},
+		}},
 		warn: func(n, o *core.Pod) []string {
 			if o != nil {
 				return nil
@@ -98,6 +105,18 @@ func preparePodUpdate(n, o *core.Pod) {
 	if n.Spec.Resources == nil && o.Spec.Resources != nil {
 		n.Spec.Resources = o.Spec.Resources.DeepCopy()
 	}
+	podutil.DropDisabledPodFields(n, o)
+	if !apiequality.Semantic.DeepEqual(n.Spec, o.Spec) {
+		n.Generation++
+	}
+}
+
+// prepareEphemeral lets an update change the ephemeral containers and nothing else.
+func prepareEphemeral(n, o *core.Pod) {
+	wanted := n.Spec.EphemeralContainers
+	n.Spec, n.Status = o.Spec, o.Status
+	n.Spec.EphemeralContainers = wanted
+	metav1.ResetObjectMetaForStatus(&n.ObjectMeta, &o.ObjectMeta)
 	podutil.DropDisabledPodFields(n, o)
 	if !apiequality.Semantic.DeepEqual(n.Spec, o.Spec) {
 		n.Generation++

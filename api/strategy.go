@@ -19,7 +19,16 @@ type strategy[V, I any] struct {
 	validateUpdate func(newer, older *I) field.ErrorList
 	validateStatus func(newer, older *I) field.ErrorList
 
+	// parts are further subresources that write a part of the object, by name.
+	parts map[string]part[I]
+
 	warn func(newer, older *I) []string
+}
+
+// part is what a subresource prepares and checks.
+type part[I any] struct {
+	prepare  func(newer, older *I)
+	validate func(newer, older *I) field.ErrorList
 }
 
 // object is the pointer to a served type.
@@ -48,6 +57,19 @@ func install[V, I any, P object[V]](k *Kind, s strategy[V, I]) *Kind {
 			keepSystemMetadata(n, o)
 		}
 		k.ValidateStatus = func(n, o Object) field.ErrorList { return s.check(toV(n), toV(o), s.validateStatus) }
+	}
+	for name, p := range s.parts {
+		if k.Parts == nil {
+			k.Parts = map[string]Part{}
+		}
+		k.Parts[name] = Part{
+			Prepare: func(n, o Object) {
+				n.SetGeneration(o.GetGeneration())
+				s.rewrite(toV(n), toV(o), p.prepare)
+				keepSystemMetadata(n, o)
+			},
+			Validate: func(n, o Object) field.ErrorList { return s.check(toV(n), toV(o), p.validate) },
+		}
 	}
 	if s.warn != nil {
 		k.Warn = func(n, o Object) []string {

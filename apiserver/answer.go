@@ -62,11 +62,13 @@ func (s *Server) serveSubresource(w http.ResponseWriter, req *request) error {
 		return s.serveToken(w, req)
 	case req.sub == "finalize" && req.verb == "update":
 		return s.serveFinalize(w, req)
-	case req.sub == "status" && req.verb == "get":
+	case !req.isPart():
+		return errMethod(req)
+	case req.verb == "get":
 		return s.serveGet(w, req)
-	case req.sub == "status" && req.verb == "update":
+	case req.verb == "update":
 		return s.serveUpdate(w, req, req.sub)
-	case req.sub == "status" && req.verb == "patch":
+	case req.verb == "patch":
 		return s.servePatch(w, req, req.sub)
 	}
 	return errMethod(req)

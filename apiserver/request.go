@@ -138,6 +138,12 @@ func (req *request) isStream() bool {
 	return slices.Contains([]string{"log", "exec", "attach", "portforward", "proxy"}, req.sub)
 }
 
+// isPart reports whether the subresource shows the whole object and writes a part of it.
+func (req *request) isPart() bool {
+	_, part := req.kind.Parts[req.sub]
+	return part || req.sub == "status"
+}
+
 // longRunning requests have no time limit and do not count as in flight.
 func (req *request) longRunning() bool {
 	return req.isResource && (req.verb == "watch" || req.isStream())

@@ -14,8 +14,8 @@ import (
 	"github.com/shoal-edge/shoal/api"
 )
 
-// Subresources whose updates follow rules of their own. Any other one writes the object that it is given, without the
-// preparation and the validation of a user's update: binding sets what users may not, finalize too.
+// Subresources whose updates follow rules of their own, besides the Parts of a kind. Any other one writes the object that it
+// is given, without the preparation and the validation of a user's update: binding sets what users may not, finalize too.
 const (
 	subNone   = ""
 	subStatus = "status"
@@ -159,6 +159,13 @@ func (c *Client) prepareUpdate(ctx context.Context, t *target, sub string, newer
 				fmt.Sprintf("%s has no subresource status", t.kind.Resource), 0, false)
 		}
 	default:
+		if part, ok := t.kind.Parts[sub]; ok {
+			prepare, validate = part.Prepare, part.Validate
+			if t.kind.Default != nil {
+				t.kind.Default(newer)
+			}
+			break
+		}
 		prepare, validate = nil, nil
 		newer.SetGeneration(older.GetGeneration())
 	}

@@ -107,13 +107,12 @@ func Containers(p *corev1.Pod, f func(c *corev1.Container, init bool)) {
 
 // Find returns the container of that name.
 func Find(p *corev1.Pod, name string) *corev1.Container {
-	var found *corev1.Container
-	Containers(p, func(c *corev1.Container, _ bool) {
+	for c := range All(p) {
 		if c.Name == name {
-			found = c
+			return c
 		}
-	})
-	return found
+	}
+	return nil
 }
 
 // Sidecar reports whether an init container goes on running beside the pod's containers.
@@ -167,7 +166,9 @@ func (o *Observed) prior(name string) *corev1.ContainerStatus {
 	if o.Prior == nil {
 		return nil
 	}
-	for _, list := range [][]corev1.ContainerStatus{o.Prior.ContainerStatuses, o.Prior.InitContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{
+		o.Prior.ContainerStatuses, o.Prior.InitContainerStatuses, o.Prior.EphemeralContainerStatuses,
+	} {
 		for i := range list {
 			if list[i].Name == name {
 				return &list[i]
@@ -196,6 +197,9 @@ func backoff(c *runtime.Container, now time.Time) (at time.Time, next time.Durat
 
 // restarts reports whether a container that ended like this is to run again.
 func restarts(p *corev1.Pod, c *corev1.Container, exitCode int32) bool {
+	if isEphemeral(p, c.Name) {
+		return false
+	}
 	policy := p.Spec.RestartPolicy
 	if c.RestartPolicy != nil {
 		policy = corev1.RestartPolicy(*c.RestartPolicy)

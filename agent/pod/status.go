@@ -35,6 +35,7 @@ func Status(p *corev1.Pod, o *Observed, runtimeName, hostIP string, now time.Tim
 			s.ContainerStatuses = append(s.ContainerStatuses, cs)
 		}
 	})
+	s.EphemeralContainerStatuses = v.looked()
 	s.Conditions = v.conditions(&s)
 	return s
 }

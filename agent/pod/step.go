@@ -44,6 +44,7 @@ func (s *stepper) run() {
 		return
 	}
 	s.sandbox = sandbox.ID
+	s.look()
 	if s.initialize() {
 		for i := range s.p.Spec.Containers {
 			s.keep(&s.p.Spec.Containers[i])

@@ -39,6 +39,10 @@ func newWorld(t *rapid.T) *world {
 	for i := range rapid.IntRange(1, 3).Draw(t, "containers") {
 		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: fmt.Sprintf("main-%d", i), Image: "i"})
 	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "ephemeral containers") {
+		c := corev1.EphemeralContainerCommon{Name: fmt.Sprintf("debug-%d", i), Image: "i"}
+		p.Spec.EphemeralContainers = append(p.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: c})
+	}
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	return &world{t: t, p: p, now: now, o: &Observed{Seen: now, Health: map[string]Health{}, Problems: map[string]Problem{}}}
 }

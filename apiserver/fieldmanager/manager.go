@@ -66,8 +66,7 @@ func newManager(kind *api.Kind, sub string) (*Manager, error) {
 	}
 	gv := k.gvk.GroupVersion()
 	var reset map[fieldpath.APIVersion]fieldpath.Filter
-	if paths := resetFields(kind, sub); paths != nil {
-		filter := fieldpath.NewExcludeSetFilter(fieldpath.NewSet(paths...))
+	if filter := resetFilter(kind, sub); filter != nil {
 		reset = map[fieldpath.APIVersion]fieldpath.Filter{fieldpath.APIVersion(gv.String()): filter}
 	}
 	fields, err := managedfields.NewDefaultFieldManager(typeConverter{schemas}, k, k, k, k.gvk, gv, sub, reset)

@@ -1,14 +1,12 @@
 package fieldmanager
 
 import (
-	"slices"
-
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/shoal-edge/shoal/api"
 )
 
-// kept are the exceptions from the rule of resetFields, by resource and subresource, as upstream's strategies have them.
+// kept are the exceptions from the rule of resetFilter, by resource and subresource, as upstream's strategies have them.
 func kept() map[string][]fieldpath.Path {
 	path := fieldpath.MakePathOrDie
 	return map[string][]fieldpath.Path{
@@ -22,17 +20,20 @@ func kept() map[string][]fieldpath.Path {
 	}
 }
 
-// resetFields are the fields that a write by this way leaves as they are, so that it cannot own them: a write of the body does
-// not touch the status, nor one of the status the body.
-func resetFields(kind *api.Kind, sub string) []fieldpath.Path {
-	if paths, ok := kept()[kind.GroupResource()+"/"+sub]; ok {
-		return paths
-	}
+// resetFilter leaves out the fields that a write by this way does not change, so that it cannot own them: a write of the body
+// does not touch the status, nor one of the status the body. Nil: it may own all.
+func resetFilter(kind *api.Kind, sub string) fieldpath.Filter {
+	paths, ok := kept()[kind.GroupResource()+"/"+sub]
 	switch {
+	case sub == "ephemeralcontainers":
+		return fieldpath.NewIncludeMatcherFilter(fieldpath.MakePrefixMatcherOrDie("spec", "ephemeralContainers"))
+	case ok:
 	case sub == "status":
-		return []fieldpath.Path{fieldpath.MakePathOrDie("spec")}
-	case slices.Contains(kind.Subresources, "status"):
-		return []fieldpath.Path{fieldpath.MakePathOrDie("status")}
+		paths = []fieldpath.Path{fieldpath.MakePathOrDie("spec")}
+	case kind.HasSubresource("status"):
+		paths = []fieldpath.Path{fieldpath.MakePathOrDie("status")}
+	default:
+		return nil
 	}
-	return nil
+	return fieldpath.NewExcludeSetFilter(fieldpath.NewSet(paths...))
 }

@@ -66,6 +66,7 @@ func TestCluster(t *testing.T) {
 	t.Run("a unit of hardware goes to one pod", func(t *testing.T) { hardware(t, env) })
 	t.Run("a configmap and a secret in a pod", func(t *testing.T) { volumes(t, env) })
 	t.Run("server-side apply", func(t *testing.T) { serverSideApply(t, env) })
+	t.Run("debug and proxy", func(t *testing.T) { debug(t, env) })
 	t.Run("bad input", func(t *testing.T) { badInput(t, env) })
 	t.Run("bad start", func(t *testing.T) { badStart(t, env) })
 	t.Run("observability", func(t *testing.T) { observability(t, env) })
