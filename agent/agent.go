@@ -47,6 +47,8 @@ type Config struct {
 	// RegistryConfDir gets a hosts.toml for each of Registries. Empty: none is written.
 	RegistryConfDir string
 	Registries      []Registry
+	// Tokens asks for the tokens of the pods' service accounts. Nil: pods run without.
+	Tokens TokenSource
 	// Version is shoal's, for the node's status.
 	Version string
 	Logger  *slog.Logger
@@ -68,6 +70,7 @@ type Agent struct {
 	c       Config
 	db      *database
 	volumes *volume.Manager
+	tokens  *tokens
 	devices *devices
 	metrics *metrics
 	logDir  string
@@ -114,7 +117,8 @@ func New(c Config) (*Agent, error) {
 		saving: make(chan struct{}, 1), networking: make(chan struct{}, 1), nodeChanged: make(chan struct{}, 1),
 		pods: map[string]*worker{}, owners: map[string]*worker{}, statuses: map[string]transport.Item{}, unsaved: map[string][]byte{},
 	}
-	a.volumes = &volume.Manager{Root: filepath.Join(c.DataDir, "pods"), Source: a}
+	a.tokens = newTokens(c.Tokens, c.Now)
+	a.volumes = &volume.Manager{Root: filepath.Join(c.DataDir, "pods"), Source: a, Tokens: a.tokens}
 	a.devices = newDevices(c.Devices, db)
 	boots, err := db.boot()
 	if err != nil { // pods start from a full disk too
@@ -149,6 +153,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { a.save(ctx); return nil })
 	g.Go(func() error { a.keepNetwork(ctx); return nil })
 	g.Go(func() error { a.keepNode(ctx); return nil })
+	g.Go(func() error { a.tokens.run(ctx, a.tokenChanged); return nil })
 	<-ctx.Done()
 	_ = g.Wait() // none of them returns an error
 	a.mu.Lock()
@@ -157,6 +162,18 @@ func (a *Agent) Run(ctx context.Context) error {
 	_ = workers.Wait()
 	a.saveNow()
 	return a.db.close()
+}
+
+// tokenChanged has a pod take its new token.
+func (a *Agent) tokenChanged(uid string) {
+	a.mu.Lock()
+	w := a.pods[uid]
+	a.mu.Unlock()
+	if w == nil {
+		a.tokens.forget(uid)
+		return
+	}
+	w.renewed()
 }
 
 // Close closes the database of an agent that never ran; Run does it otherwise.

@@ -15,6 +15,7 @@ import (
 	"github.com/shoal-edge/shoal/agent/pod"
 	"github.com/shoal-edge/shoal/agent/probe"
 	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/volume"
 )
 
 // minGrace is what every container has to end by itself, whatever was spent before.
@@ -22,7 +23,9 @@ const minGrace = 2 * time.Second
 
 func (w *worker) runSandbox(ctx context.Context, p *corev1.Pod, o *pod.Observed, a pod.Action) error {
 	if err := w.a.volumes.Setup(p, w.a.facts(p, nil)); err != nil {
-		w.a.event(p, "", corev1.EventTypeWarning, "FailedMount", "MountVolume.SetUp failed: "+err.Error())
+		if !errors.Is(err, volume.ErrTokenSoon) { // that one is no failure yet
+			w.a.event(p, "", corev1.EventTypeWarning, "FailedMount", "MountVolume.SetUp failed: "+err.Error())
+		}
 		return err
 	}
 	if err := os.MkdirAll(w.a.podLogs(w.name, w.uid), 0o755); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoal-edge/shoal/agent/pod"
 	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/volume"
 )
 
 // task is one action being done, beside the worker's loop.
@@ -162,6 +163,9 @@ func (w *worker) record(name string, err error) {
 	}
 	next.Retry = now.Add(min(least<<min(known.Count, 12), maxProblemBackoff))
 	w.problems[name] = next
+	if errors.Is(err, volume.ErrTokenSoon) {
+		return // no failure yet
+	}
 	if known.Message != next.Message || known.Reason != next.Reason && known.Reason != reasonPullBackOff {
 		w.a.c.Logger.Warn("a pod cannot start, trying again", "pod", w.name, "container", name, "reason", next.Reason, "err", err)
 	}

@@ -120,6 +120,14 @@ func (w *worker) sourceChanged(kind, namespace, name string) {
 	w.nudge()
 }
 
+// renewed has the worker write its volumes anew, and go on if it waited for that.
+func (w *worker) renewed() {
+	w.mu.Lock()
+	w.retry, w.refresh = true, true
+	w.mu.Unlock()
+	w.nudge()
+}
+
 func (w *worker) exited(id string) {
 	w.mu.Lock()
 	w.exits[id] = w.a.c.Now().Add(exitLag)
@@ -344,6 +352,7 @@ func (w *worker) forget(ctx context.Context, now time.Time) (next time.Time, don
 	if err := w.a.devices.release(w.uid); err != nil {
 		w.a.c.Logger.Error("devices of a removed pod", "pod", w.name, "err", err)
 	}
+	w.a.tokens.forget(w.uid)
 	w.a.c.Logger.Info("pod removed", "pod", w.name, "uid", w.uid)
 	w.a.publish(w.key(), w.uid, nil)
 	w.a.remove(w)

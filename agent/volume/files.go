@@ -3,6 +3,7 @@ package volume
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,7 +16,7 @@ const defaultMode = 0o644
 
 // files is the content of a written volume.
 func (m *Manager) files(p *corev1.Pod, v *corev1.Volume, f pod.Facts) (map[string]file, error) {
-	w := writer{m: m, p: p, facts: f, files: map[string]file{}, mode: defaultMode}
+	w := writer{m: m, p: p, dir: m.Path(p, v), facts: f, files: map[string]file{}, mode: defaultMode}
 	var err error
 	switch {
 	case v.ConfigMap != nil:
@@ -37,6 +38,7 @@ func (m *Manager) files(p *corev1.Pod, v *corev1.Volume, f pod.Facts) (map[strin
 type writer struct {
 	m     *Manager
 	p     *corev1.Pod
+	dir   string // where the volume is, or will be
 	facts pod.Facts
 	files map[string]file
 	mode  fs.FileMode
@@ -72,7 +74,7 @@ func (w *writer) projected(sources []corev1.VolumeProjection) error {
 		case s.DownwardAPI != nil:
 			err = w.downward(s.DownwardAPI.Items)
 		case s.ServiceAccountToken != nil:
-			// Left out until devices can ask for tokens: a pod that does not talk to the API runs without.
+			err = w.token(s.ServiceAccountToken)
 		default:
 			err = fmt.Errorf("this kind of projection is not supported")
 		}
@@ -81,6 +83,28 @@ func (w *writer) projected(sources []corev1.VolumeProjection) error {
 		}
 	}
 	return nil
+}
+
+// token puts the service account's token in its place. Without one the older one stays, and a pod that never had one runs without
+// rather than not at all: a device that has no link starts its pods too.
+func (w *writer) token(projection *corev1.ServiceAccountTokenProjection) error {
+	var value []byte
+	var soon bool
+	if w.m.Tokens != nil {
+		value, soon = w.m.Tokens.Token(w.p, projection)
+	}
+	if value == nil {
+		older, err := os.ReadFile(filepath.Join(w.dir, "..data", filepath.Clean(projection.Path)))
+		switch {
+		case err == nil:
+			value = older
+		case soon:
+			return ErrTokenSoon
+		default:
+			return nil
+		}
+	}
+	return w.put(projection.Path, value, nil)
 }
 
 func (w *writer) configMap(name string, items []corev1.KeyToPath, optional *bool) error {

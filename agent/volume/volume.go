@@ -21,7 +21,17 @@ import (
 type Manager struct {
 	Root   string
 	Source pod.Source
+	// Tokens are those of the pods' service accounts. Nil: pods run without.
+	Tokens Tokens
 }
+
+// Tokens has the tokens of service accounts. It does not wait; soon says that one should be there in a moment.
+type Tokens interface {
+	Token(p *corev1.Pod, projection *corev1.ServiceAccountTokenProjection) (value []byte, soon bool)
+}
+
+// ErrTokenSoon says that a pod's token is on its way.
+var ErrTokenSoon = errors.New("the service account's token is on its way")
 
 // Dir is the folder of everything of one pod.
 func (m *Manager) Dir(uid string) string { return filepath.Join(m.Root, uid) }

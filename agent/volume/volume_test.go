@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -149,5 +150,49 @@ func TestSubPathStaysInside(t *testing.T) {
 		if err := mount(bad); err == nil {
 			t.Errorf("subPath %q leads out of the volume", bad)
 		}
+	}
+}
+
+// held is the token that a device has: none when empty.
+type held struct {
+	value string
+	soon  bool
+}
+
+func (h *held) Token(*corev1.Pod, *corev1.ServiceAccountTokenProjection) ([]byte, bool) {
+	if h.value == "" {
+		return nil, h.soon
+	}
+	return []byte(h.value), false
+}
+
+func TestServiceAccountToken(t *testing.T) {
+	token := &held{soon: true}
+	m := &Manager{Root: t.TempDir(), Source: source{"k": "v"}, Tokens: token}
+	v := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+		{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}},
+		{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "c"}}},
+	}}}}
+	p := newPod(v)
+	dir := filepath.Join(m.Root, "u", "volumes", "v")
+	if err := m.Setup(p, pod.Facts{}); !errors.Is(err, ErrTokenSoon) {
+		t.Errorf("a token that is on its way: %v", err)
+	}
+	token.soon = false
+	if err := m.Setup(p, pod.Facts{}); err != nil || read(t, dir, "k") != "v" {
+		t.Errorf("without a link: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "token")); err == nil {
+		t.Error("there is a token that nobody gave")
+	}
+	for _, value := range []string{"one", "two"} {
+		token.value = value
+		if err := m.Update(p, pod.Facts{}); err != nil || read(t, dir, "token") != value {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+	token.value, token.soon = "", true // a restarted agent, perhaps without a link
+	if err := m.Setup(p, pod.Facts{}); err != nil || read(t, dir, "token") != "two" {
+		t.Errorf("the older token: %v", err)
 	}
 }

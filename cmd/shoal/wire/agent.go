@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -65,6 +66,9 @@ func newAgent(ctx context.Context, o Options, id *pki.Identity, registry *promet
 		a.closers = append(a.closers, ignoreClosed(a.health.Close))
 	}
 	config := agentConfig(o)
+	asker := newTokenAsker(id, func() []string { return a.servers(servers) })
+	a.closers = append(a.closers, asker.close)
+	config.Tokens = asker.ask
 	if config.Runtime == nil {
 		if config.Runtime, err = a.containerd(); err != nil {
 			return nil, err
@@ -82,7 +86,7 @@ func newAgent(ctx context.Context, o Options, id *pki.Identity, registry *promet
 	a.link = transport.NewLink(transport.LinkConfig{
 		Name:      o.Config.NodeName,
 		Device:    a.agent,
-		Carriers:  []transport.Carrier{a.carrier(id, append(servers, a.agent.Servers()...))},
+		Carriers:  []transport.Carrier{a.carrier(id, a.servers(servers))},
 		Heartbeat: o.Config.Agent.Heartbeat,
 		Logger:    o.Logger,
 	})
@@ -121,6 +125,11 @@ func (a *Agent) containerd() (runtime.Runtime, error) {
 	}
 	a.closers = append(a.closers, r.Close)
 	return r, nil
+}
+
+// servers are the control plane's addresses: those that this process was started with, and those that it has heard of since.
+func (a *Agent) servers(known []string) []string {
+	return slices.Concat(known, a.agent.Servers())
 }
 
 // carrier is how this process reaches the servers.

@@ -173,6 +173,7 @@ func (s *Server) clientConfig() store.ClientConfig {
 		},
 		Admit: []store.Admitter{
 			apiserver.NamespaceLifecycle(),
+			apiserver.ServiceAccounts(),
 			controllers.DefaultTolerations(s.o.Config.Server.ReplaceAfter),
 		},
 	}
