@@ -43,14 +43,15 @@ type logDisk struct {
 	mu sync.RWMutex // held for writing while the file is closed and opened
 	db *bbolt.DB    // nil when it could not be opened anew
 
-	plenty  atomic.Int64  // when there was plenty of room last, in nanoseconds
+	opened  time.Time
+	plenty  atomic.Int64  // until when there is plenty of room, by the monotonic clock since opened
 	serving atomic.Bool   // the library runs: it must not hear that a vote was refused
 	left    chan struct{} // closed when the node ends
 	leaving sync.Once
 }
 
 func openLogDisk(path string) (*logDisk, error) {
-	f := &logDisk{path: path, logger: slog.New(slog.DiscardHandler), left: make(chan struct{})}
+	f := &logDisk{path: path, logger: slog.New(slog.DiscardHandler), left: make(chan struct{}), opened: time.Now()}
 	if err := f.open(); err != nil {
 		return nil, err
 	}
@@ -257,8 +258,8 @@ const (
 // room says whether a record of a size surely finds room. To refuse early keeps a leader whose disk is full in its place: what is
 // there can still be read.
 func (f *logDisk) room(size int) error {
-	now := time.Now().UnixNano()
-	if now-f.plenty.Load() < int64(plentyLasts) {
+	now := time.Since(f.opened) // whatever the clock on the wall does
+	if now < time.Duration(f.plenty.Load()) {
 		return nil
 	}
 	var s unix.Statfs_t
@@ -267,7 +268,7 @@ func (f *logDisk) room(size int) error {
 	}
 	free, least := s.Bavail*uint64(s.Bsize), min(leastRoom, s.Blocks*uint64(s.Bsize)/16)
 	if free > plenty {
-		f.plenty.Store(now)
+		f.plenty.Store(int64(now + plentyLasts))
 	}
 	if free < least+uint64(size)*recordPages {
 		return fmt.Errorf("%w: %d KiB are left on the disk of %s, %d KiB of that are kept in reserve", store.ErrFull, free>>10, f.path, least>>10)
