@@ -27,6 +27,8 @@ type Survivor struct {
 	Vote     uint64 `json:"newestTerm"`
 	Revision uint64 `json:"revision"`
 	Objects  int    `json:"objects"`
+	// Salvaged is how many entries were read from a damaged log that was set aside.
+	Salvaged int `json:"salvaged,omitempty"`
 	// Members are the servers of the cluster as this one knows them.
 	Members []Server `json:"members"`
 	// Written is when the log was last written, by the clock of the device.
@@ -87,7 +89,7 @@ func openRemains(dir string) (r *remains, err error) {
 	}
 	r.fsm.resume(head)
 	r.members, r.Index, r.Term = head.Configuration, head.Index, head.Term
-	if err := r.replay(); err != nil {
+	if err := errors.Join(r.replay(), r.salvage()); err != nil {
 		return r, err
 	}
 	return r, r.describe(head)
@@ -113,20 +115,28 @@ func (r *remains) replay() error {
 		if err := r.log.GetLog(index, &entry); err != nil {
 			return fmt.Errorf("read entry %d: %w", index, err)
 		}
-		switch entry.Type {
-		case hraft.LogCommand:
-			r.fsm.Apply(&entry)
-			if r.fsm.failure != nil {
-				return r.fsm.failure
-			}
-		case hraft.LogConfiguration:
-			if r.members, err = decodeConfiguration(entry.Data); err != nil {
-				return err
-			}
-		default: // no-ops and barriers change nothing
+		if err := r.apply(&entry); err != nil {
+			return err
 		}
-		r.Index, r.Term = entry.Index, entry.Term
 	}
+	return nil
+}
+
+// apply applies the next entry.
+func (r *remains) apply(entry *hraft.Log) (err error) {
+	switch entry.Type {
+	case hraft.LogCommand:
+		r.fsm.Apply(entry)
+		if r.fsm.failure != nil {
+			return r.fsm.failure
+		}
+	case hraft.LogConfiguration:
+		if r.members, err = decodeConfiguration(entry.Data); err != nil {
+			return err
+		}
+	default: // no-ops and barriers change nothing
+	}
+	r.Index, r.Term = entry.Index, entry.Term
 	return nil
 }
 

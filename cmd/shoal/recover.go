@@ -108,6 +108,9 @@ func printSurvivor(w io.Writer, self string, s *raft.Survivor, answers map[strin
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	_, _ = fmt.Fprintf(table, "cluster\t%s\nlast entry\tindex %d, term %d (newest term known: %d)\nstate\t%d objects, revision %d\nlast written\t%s\n",
 		s.Cluster, s.Index, s.Term, s.Vote, s.Objects, s.Revision, s.Written.Format(time.RFC3339))
+	if s.Salvaged > 0 {
+		_, _ = fmt.Fprintf(table, "salvaged\t%d of the entries are from a damaged log; what came after them cannot be read\n", s.Salvaged)
+	}
 	_, _ = fmt.Fprintln(table, "\nSERVER\tADDRESS\tVOTES\tANSWERS")
 	for _, m := range s.Members {
 		answer := "no"
