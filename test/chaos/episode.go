@@ -323,8 +323,9 @@ func (st *stage) awaitWatchers(ctx context.Context, until uint64) error {
 	})
 }
 
-// goneGrace is how far back a watcher may ask without the history having moved for another reason than time.
-const goneGrace = 5 * time.Second
+// goneGrace is for how long a fault is a reason for an answer 410. A server that was away may get its checkpoint only 10 seconds
+// after it is back: that is how long the library waits, in the end, between two tries to send it something.
+const goneGrace = 15 * time.Second
 
 // judgeGone checks the answers 410: a history goes when its server starts anew, gets a checkpoint, or after a burst; so if there
 // was no fault near, there was no reason.
