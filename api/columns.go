@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -26,8 +27,19 @@ func integer(name, description string) Column {
 	return Column{Name: name, Type: "integer", Description: description}
 }
 
+func boolean(name, description string) Column {
+	return Column{Name: name, Type: "boolean", Description: description}
+}
+
 func wide(name, description string) Column {
 	return Column{Name: name, Type: "string", Description: description, Wide: true}
+}
+
+// templateColumns are the wide columns of a kind that makes pods.
+func templateColumns() []Column {
+	return []Column{
+		wide("Containers", "Names of each container in the template."), wide("Images", "Images referenced by each container in the template."),
+	}
 }
 
 // since is the age of t as kubectl shows it.
@@ -58,4 +70,21 @@ func containerCells(containers []corev1.Container) (names, images string) {
 		n[c], i[c] = containers[c].Name, containers[c].Image
 	}
 	return strings.Join(n, ","), strings.Join(i, ",")
+}
+
+// listed joins the first few of many and says how many more there are.
+func listed(all []string, most int) string {
+	if len(all) > most {
+		return fmt.Sprintf("%s + %d more...", strings.Join(all[:most], ","), len(all)-most)
+	}
+	return strings.Join(all, ",")
+}
+
+// plainColumns and plainRow are the table of a kind that upstream has no printer for.
+func plainColumns() []Column {
+	return []Column{nameColumn(), {Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"]}}
+}
+
+func plainRow(o metav1.Object) []any {
+	return []any{o.GetName(), o.GetCreationTimestamp().UTC().Format(time.RFC3339)}
 }

@@ -29,6 +29,7 @@ func configMaps() *Kind {
 	}, strategy[corev1.ConfigMap, core.ConfigMap]{
 		in:             corev1defaults.Convert_v1_ConfigMap_To_core_ConfigMap,
 		out:            corev1defaults.Convert_core_ConfigMap_To_v1_ConfigMap,
+		declared:       corev1defaults.Validate_ConfigMap,
 		validate:       validation.ValidateConfigMap,
 		validateUpdate: validation.ValidateConfigMapUpdate,
 	})

@@ -53,7 +53,8 @@ func deployments() *Kind {
 				n.Generation = o.Generation + 1
 			}
 		},
-		status: func(n, o *apps.Deployment) { n.Spec, n.Labels = o.Spec, o.Labels },
+		status:   func(n, o *apps.Deployment) { n.Spec, n.Labels = o.Spec, o.Labels },
+		declared: appsv1defaults.Validate_Deployment,
 		validate: func(n *apps.Deployment) field.ErrorList {
 			return validation.ValidateDeployment(n, podutil.GetValidationOptionsFromPodTemplate(&n.Spec.Template, nil))
 		},

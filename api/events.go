@@ -5,12 +5,15 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/apis/core"
 	corev1defaults "k8s.io/kubernetes/pkg/apis/core/v1"
 	"k8s.io/kubernetes/pkg/apis/core/validation"
+	eventsv1conv "k8s.io/kubernetes/pkg/apis/events/v1"
 )
 
 func events() *Kind {
@@ -35,16 +38,51 @@ func events() *Kind {
 			{Name: "Name", Type: "string", Format: "name", Description: metav1.ObjectMeta{}.SwaggerDoc()["name"], Wide: true},
 		},
 		Row: func(o Object, now time.Time) []any { return eventRow(o.(*corev1.Event), now) },
-	}, strategy[corev1.Event, core.Event]{
-		in:  corev1defaults.Convert_v1_Event_To_core_Event,
-		out: corev1defaults.Convert_core_Event_To_v1_Event,
-		validate: func(n *core.Event) field.ErrorList {
-			return validation.ValidateEventCreate(n, corev1.SchemeGroupVersion)
-		},
-		validateUpdate: func(n, o *core.Event) field.ErrorList {
-			return validation.ValidateEventUpdate(n, o, corev1.SchemeGroupVersion)
-		},
-	})
+	}, eventStrategy(corev1.SchemeGroupVersion))
+}
+
+// eventStrategy judges events by what a client of the given version has to know.
+func eventStrategy(version schema.GroupVersion) strategy[corev1.Event, core.Event] {
+	return strategy[corev1.Event, core.Event]{
+		in:             corev1defaults.Convert_v1_Event_To_core_Event,
+		out:            corev1defaults.Convert_core_Event_To_v1_Event,
+		validate:       func(n *core.Event) field.ErrorList { return validation.ValidateEventCreate(n, version) },
+		validateUpdate: func(n, o *core.Event) field.ErrorList { return validation.ValidateEventUpdate(n, o, version) },
+		declared:       corev1defaults.Validate_Event,
+	}
+}
+
+// eventsV1 serves the same events as a group of their own, with other names and more to ask of a new one.
+func eventsV1(stored *Kind) *Kind {
+	k := conversions[eventsv1.Event, corev1.Event, core.Event]{
+		gvk:       eventsv1.SchemeGroupVersion.WithKind("Event"),
+		new:       func() Object { return &eventsv1.Event{} },
+		newList:   func() runtime.Object { return &eventsv1.EventList{} },
+		in:        eventsv1conv.Convert_v1_Event_To_core_Event,
+		out:       eventsv1conv.Convert_core_Event_To_v1_Event,
+		storedIn:  corev1defaults.Convert_v1_Event_To_core_Event,
+		storedOut: corev1defaults.Convert_core_Event_To_v1_Event,
+	}.of(stored)
+	k.Fields = func(o Object) map[string]string { return eventV1Fields(o.(*corev1.Event)) }
+	judged := install[corev1.Event](&Kind{GVK: stored.GVK}, eventStrategy(eventsv1.SchemeGroupVersion))
+	k.Validate, k.ValidateUpdate = judged.Validate, judged.ValidateUpdate
+	return k
+}
+
+// eventV1Fields are those of the same event under the names of events.k8s.io.
+func eventV1Fields(e *corev1.Event) map[string]string {
+	fields := map[string]string{}
+	for name, value := range eventFields(e) {
+		switch within, ok := strings.CutPrefix(name, "involvedObject."); {
+		case ok:
+			fields["regarding."+within] = value
+		case name == "reportingComponent":
+			fields["reportingController"] = value
+		case name != "source":
+			fields[name] = value
+		}
+	}
+	return fields
 }
 
 func eventFields(e *corev1.Event) map[string]string {

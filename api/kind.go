@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -67,11 +68,24 @@ type Kind struct {
 	// labels, annotations and content do not. Such a kind is durable and has no Index.
 	Sensitive bool
 
+	// OrphanByDefault: a deletion that says nothing of the dependents leaves them behind.
+	OrphanByDefault bool
+
 	// Class tells where an object of this kind in the given namespace lives. Nil means Durable.
 	Class func(namespace string) Class
 
 	New     func() Object
 	NewList func() runtime.Object
+
+	// Stored is the kind in the version that is kept, if this is a further version of it, and ToStored and FromStored convert
+	// to that version and from it. Default fills in an object of this version; what follows it sees objects as they are stored.
+	// Nil: this version is the stored one.
+	Stored     *Kind
+	ToStored   func(Object) (Object, error)
+	FromStored func(Object) (Object, error)
+
+	// Identify writes into a new object who asked for it. Nil: nothing.
+	Identify func(o Object, asked authenticationv1.UserInfo)
 
 	// Default fills in what upstream fills in. Nil: nothing.
 	Default func(Object)
@@ -104,7 +118,15 @@ type Kind struct {
 	Row func(o Object, now time.Time) []any
 }
 
-// GroupResource is the kind's key in the store: "pods", "deployments.apps".
+// Storage is the kind in the version that is stored.
+func (k *Kind) Storage() *Kind {
+	if k.Stored != nil {
+		return k.Stored
+	}
+	return k
+}
+
+// GroupResource is the kind's name in the API: "pods", "deployments.apps". Of the stored version it is the key in the store.
 func (k *Kind) GroupResource() string {
 	return schema.GroupResource{Group: k.GVK.Group, Resource: k.Resource}.String()
 }

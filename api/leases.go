@@ -41,6 +41,7 @@ func leases() *Kind {
 				n.Spec.PreferredHolder = nil
 			}
 		},
+		declared:       coordinationv1conv.Validate_Lease,
 		validate:       validation.ValidateLease,
 		validateUpdate: validation.ValidateLeaseUpdate,
 	})

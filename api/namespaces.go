@@ -45,6 +45,7 @@ func namespaces() *Kind {
 			labelName(n)
 		},
 		status:   func(n, o *core.Namespace) { n.Spec = o.Spec },
+		declared: corev1defaults.Validate_Namespace,
 		validate: validation.ValidateNamespace,
 		validateUpdate: func(n, o *core.Namespace) field.ErrorList {
 			return append(validation.ValidateNamespace(n), validation.ValidateNamespaceUpdate(n, o)...)

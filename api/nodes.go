@@ -54,6 +54,7 @@ func nodes() *Kind {
 				n.Status.Config = nil
 			}
 		},
+		declared: corev1defaults.Validate_Node,
 		validate: corevalidation.ValidateNode,
 		validateUpdate: func(n, o *core.Node) field.ErrorList {
 			return append(corevalidation.ValidateNode(n), corevalidation.ValidateNodeUpdate(n, o)...)

@@ -49,12 +49,13 @@ func pods() *Kind {
 		create:         preparePodCreate,
 		update:         preparePodUpdate,
 		status:         preparePodStatus,
+		declared:       corev1defaults.Validate_Pod,
 		validate:       func(n *core.Pod) field.ErrorList { return validation.ValidatePodCreate(n, podOptions(n, nil)) },
 		validateUpdate: func(n, o *core.Pod) field.ErrorList { return validation.ValidatePodUpdate(n, o, podOptions(n, o)) },
 		validateStatus: func(n, o *core.Pod) field.ErrorList {
 			return validation.ValidatePodStatusUpdate(n, o, podOptions(n, o))
 		},
-		parts: map[string]part[core.Pod]{"ephemeralcontainers": {
+		parts: map[string]part[*core.Pod]{"ephemeralcontainers": {
 			prepare: prepareEphemeral,
 			validate: func(n, o *core.Pod) field.ErrorList {
 				return validation.ValidatePodEphemeralContainersUpdate(n, o, podOptions(n, o))

@@ -26,6 +26,7 @@ func roles() *Kind {
 	}), strategy[rbacv1.Role, rbac.Role]{
 		in:             rbacv1defaults.Convert_v1_Role_To_rbac_Role,
 		out:            rbacv1defaults.Convert_rbac_Role_To_v1_Role,
+		declared:       rbacv1defaults.Validate_Role,
 		validate:       validation.ValidateRole,
 		validateUpdate: validation.ValidateRoleUpdate,
 	})
@@ -39,8 +40,9 @@ func clusterRoles() *Kind {
 		New:      func() Object { return &rbacv1.ClusterRole{} },
 		NewList:  func() runtime.Object { return &rbacv1.ClusterRoleList{} },
 	}), strategy[rbacv1.ClusterRole, rbac.ClusterRole]{
-		in:  rbacv1defaults.Convert_v1_ClusterRole_To_rbac_ClusterRole,
-		out: rbacv1defaults.Convert_rbac_ClusterRole_To_v1_ClusterRole,
+		in:       rbacv1defaults.Convert_v1_ClusterRole_To_rbac_ClusterRole,
+		out:      rbacv1defaults.Convert_rbac_ClusterRole_To_v1_ClusterRole,
+		declared: rbacv1defaults.Validate_ClusterRole,
 		validate: func(n *rbac.ClusterRole) field.ErrorList {
 			return validation.ValidateClusterRole(n, validation.ClusterRoleValidationOptions{})
 		},
@@ -95,6 +97,7 @@ func roleBindings() *Kind {
 	return install[rbacv1.RoleBinding](k, strategy[rbacv1.RoleBinding, rbac.RoleBinding]{
 		in:             rbacv1defaults.Convert_v1_RoleBinding_To_rbac_RoleBinding,
 		out:            rbacv1defaults.Convert_rbac_RoleBinding_To_v1_RoleBinding,
+		declared:       rbacv1defaults.Validate_RoleBinding,
 		validate:       validation.ValidateRoleBinding,
 		validateUpdate: validation.ValidateRoleBindingUpdate,
 	})
@@ -116,6 +119,7 @@ func clusterRoleBindings() *Kind {
 	return install[rbacv1.ClusterRoleBinding](k, strategy[rbacv1.ClusterRoleBinding, rbac.ClusterRoleBinding]{
 		in:             rbacv1defaults.Convert_v1_ClusterRoleBinding_To_rbac_ClusterRoleBinding,
 		out:            rbacv1defaults.Convert_rbac_ClusterRoleBinding_To_v1_ClusterRoleBinding,
+		declared:       rbacv1defaults.Validate_ClusterRoleBinding,
 		validate:       validation.ValidateClusterRoleBinding,
 		validateUpdate: validation.ValidateClusterRoleBindingUpdate,
 	})

@@ -55,7 +55,8 @@ func replicaSets() *Kind {
 				n.Generation = o.Generation + 1
 			}
 		},
-		status: func(n, o *apps.ReplicaSet) { n.Spec = o.Spec },
+		status:   func(n, o *apps.ReplicaSet) { n.Spec = o.Spec },
+		declared: appsv1defaults.Validate_ReplicaSet,
 		validate: func(n *apps.ReplicaSet) field.ErrorList {
 			return validation.ValidateReplicaSet(n, podutil.GetValidationOptionsFromPodTemplate(&n.Spec.Template, nil))
 		},

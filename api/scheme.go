@@ -3,14 +3,11 @@ package api
 import (
 	"sync"
 
-	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -18,18 +15,19 @@ import (
 
 var scheme = sync.OnceValue(func() *runtime.Scheme {
 	s := runtime.NewScheme()
-	metav1.AddToGroupVersion(s, schema.GroupVersion{Version: "v1"})
-	for _, gv := range []schema.GroupVersion{
-		appsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, authenticationv1.SchemeGroupVersion,
-		authorizationv1.SchemeGroupVersion, autoscalingv1.SchemeGroupVersion, policyv1.SchemeGroupVersion,
-		rbacv1.SchemeGroupVersion,
-	} {
+	versions := map[schema.GroupVersion]bool{
+		authenticationv1.SchemeGroupVersion: true, authorizationv1.SchemeGroupVersion: true, corev1.SchemeGroupVersion: true,
+	}
+	for _, k := range Served() {
+		versions[k.GVK.GroupVersion()] = true
+	}
+	for gv := range versions {
 		metav1.AddToGroupVersion(s, gv)
 	}
 	if err := metav1.AddMetaToScheme(s); err != nil {
 		panic(err) // the same types under the same names, always: it cannot fail on one machine only
 	}
-	for _, k := range Kinds() {
+	for _, k := range Served() {
 		s.AddKnownTypeWithName(k.GVK, k.New())
 		s.AddKnownTypeWithName(k.GVK.GroupVersion().WithKind(k.GVK.Kind+"List"), k.NewList())
 	}

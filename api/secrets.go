@@ -38,6 +38,7 @@ func secrets() *Kind {
 				n.Type = o.Type
 			}
 		},
+		declared:       corev1defaults.Validate_Secret,
 		validate:       validation.ValidateSecret,
 		validateUpdate: validation.ValidateSecretUpdate,
 		warn: func(n, _ *core.Secret) []string {

@@ -28,6 +28,7 @@ func serviceAccounts() *Kind {
 		out:            corev1defaults.Convert_core_ServiceAccount_To_v1_ServiceAccount,
 		create:         nameSecretsOnly,
 		update:         func(n, _ *core.ServiceAccount) { nameSecretsOnly(n) },
+		declared:       corev1defaults.Validate_ServiceAccount,
 		validate:       validation.ValidateServiceAccount,
 		validateUpdate: validation.ValidateServiceAccountUpdate,
 	})

@@ -33,7 +33,18 @@ func (s *Server) track(req *request, sub, manager string) (store.Option, error) 
 		return nil, err
 	}
 	name := managerName(manager, req.UserAgent())
-	return store.Track(func(newer, older api.Object) { fields.Track(newer, older, name) }), nil
+	return store.Track(func(newer, older api.Object) {
+		shown, err := asked(req.kind, newer)
+		if err != nil {
+			return // as with all that cannot be tracked, the entries stay as they were
+		}
+		live, err := asked(req.kind, older)
+		if err != nil {
+			return
+		}
+		fields.Track(shown, live, name)
+		newer.SetManagedFields(shown.GetManagedFields())
+	}), nil
 }
 
 // managerName is who a write without a field manager is said to be of: the program, by the beginning of its User-Agent.
@@ -62,11 +73,11 @@ func (s *Server) serveApply(w http.ResponseWriter, req *request, sub string, p *
 		return err
 	}
 	var older api.Object
-	opts := storeOptions(p.opts.DryRun)
+	opts := req.storeOptions(p.opts.DryRun)
 	modify := func() (api.Object, error) {
 		return s.cfg.Client.Modify(req.Context(), req.key(), sub, func(obj api.Object) error {
 			older = obj.DeepCopyObject().(api.Object)
-			applied, err := p.merge(fields, obj)
+			applied, err := p.mergeStored(req.kind, fields, obj)
 			if err != nil {
 				return err
 			}
@@ -75,7 +86,7 @@ func (s *Server) serveApply(w http.ResponseWriter, req *request, sub string, p *
 	}
 	create := func() (api.Object, error) {
 		older = nil
-		obj, err := p.merge(fields, nil)
+		obj, err := p.mergeStored(req.kind, fields, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -111,12 +122,26 @@ func (s *Server) createApplied(req *request, obj api.Object, opts []store.Option
 	if err := samePlace(req, obj); err != nil {
 		return nil, err
 	}
+	req.identify(obj)
 	creates := *req
 	creates.verb = "create"
 	if err := s.authorize(&creates); err != nil {
 		return nil, err
 	}
 	return s.cfg.Client.Create(req.Context(), obj, opts...)
+}
+
+// mergeStored applies the patch, in the version asked for, to an object as it is stored, which is nil when there is none.
+func (p *patch) mergeStored(kind *api.Kind, fields *fieldmanager.Manager, live api.Object) (api.Object, error) {
+	shown, err := asked(kind, live)
+	if err != nil {
+		return nil, err
+	}
+	merged, err := p.merge(fields, shown)
+	if err != nil {
+		return nil, err
+	}
+	return toStored(kind, merged)
 }
 
 // merge applies the patch to an object, which is nil when there is none.

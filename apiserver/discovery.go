@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/apiserver/reviews"
@@ -32,7 +34,7 @@ type resource struct {
 // catalogue is what is served, in the order that it is told.
 var catalogue = sync.OnceValue(func() []resource {
 	var all []resource
-	for _, k := range api.Kinds() {
+	for _, k := range api.Served() {
 		gv := k.GVK.GroupVersion()
 		all = append(all, resource{
 			gv: gv, name: k.Resource, singular: k.Singular, kind: k.GVK.Kind, of: gv, namespaced: k.Namespaced,
@@ -49,7 +51,9 @@ var catalogue = sync.OnceValue(func() []resource {
 			verbs: []string{"create"},
 		})
 	}
-	slices.SortStableFunc(all, func(a, b resource) int { return strings.Compare(a.gv.String(), b.gv.String()) })
+	slices.SortStableFunc(all, func(a, b resource) int {
+		return cmp.Or(strings.Compare(a.gv.Group, b.gv.Group), version.CompareKubeAwareVersionStrings(b.gv.Version, a.gv.Version))
+	})
 	return all
 })
 
@@ -83,7 +87,7 @@ func subresource(k *api.Kind, sub string) resource {
 	return r
 }
 
-// groupVersions are the served ones, the core group left out.
+// groupVersions are the served ones, the core group left out; of a group, the version that clients should prefer comes first.
 func groupVersions() []schema.GroupVersion {
 	var all []schema.GroupVersion
 	for _, r := range catalogue() {
@@ -111,16 +115,15 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, req *request) error {
 	case path == "/apis":
 		list := &metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
 		for _, gv := range groupVersions() {
-			list.Groups = append(list.Groups, groupOf(gv))
+			if n := len(list.Groups); n == 0 || list.Groups[n-1].Name != gv.Group {
+				list.Groups = append(list.Groups, *groupOf(gv.Group))
+			}
 		}
 		answer = list
 	case parts[0] == "apis" && len(parts) == 2:
-		for _, gv := range groupVersions() {
-			if gv.Group == parts[1] {
-				group := groupOf(gv)
-				group.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
-				answer = &group
-			}
+		if group := groupOf(parts[1]); group != nil {
+			group.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
+			answer = group
 		}
 	case parts[0] == "api" && len(parts) == 2:
 		answer = resourceList(schema.GroupVersion{Version: parts[1]})
@@ -144,12 +147,22 @@ func rootPaths() []string {
 	for _, gv := range groupVersions() {
 		paths = append(paths, "/apis/"+gv.Group, "/apis/"+gv.String())
 	}
-	return slices.Sorted(slices.Values(paths))
+	return slices.Compact(slices.Sorted(slices.Values(paths)))
 }
 
-func groupOf(gv schema.GroupVersion) metav1.APIGroup {
-	version := metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
-	return metav1.APIGroup{Name: gv.Group, Versions: []metav1.GroupVersionForDiscovery{version}, PreferredVersion: version}
+// groupOf is nil when the group is not served.
+func groupOf(name string) *metav1.APIGroup {
+	group := &metav1.APIGroup{Name: name}
+	for _, gv := range groupVersions() {
+		if gv.Group == name {
+			group.Versions = append(group.Versions, metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version})
+		}
+	}
+	if len(group.Versions) == 0 {
+		return nil
+	}
+	group.PreferredVersion = group.Versions[0]
+	return group
 }
 
 // resourceList is nil when the group and version are not served.
@@ -214,15 +227,18 @@ func aggregated(core bool) *apidiscoveryv2.APIGroupDiscoveryList {
 			continue
 		}
 		if n := len(list.Items); n == 0 || list.Items[n-1].Name != r.gv.Group {
-			list.Items = append(list.Items, apidiscoveryv2.APIGroupDiscovery{
-				ObjectMeta: metav1.ObjectMeta{Name: r.gv.Group},
-				Versions:   []apidiscoveryv2.APIVersionDiscovery{{Version: r.gv.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent}},
+			list.Items = append(list.Items, apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: r.gv.Group}})
+		}
+		group := &list.Items[len(list.Items)-1]
+		if n := len(group.Versions); n == 0 || group.Versions[n-1].Version != r.gv.Version {
+			group.Versions = append(group.Versions, apidiscoveryv2.APIVersionDiscovery{
+				Version: r.gv.Version, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent,
 			})
 		}
-		version := &list.Items[len(list.Items)-1].Versions[0]
+		here := &group.Versions[len(group.Versions)-1]
 		kind := &metav1.GroupVersionKind{Group: r.of.Group, Version: r.of.Version, Kind: r.kind}
 		if _, sub, isSub := strings.Cut(r.name, "/"); isSub {
-			parent := &version.Resources[len(version.Resources)-1]
+			parent := &here.Resources[len(here.Resources)-1]
 			parent.Subresources = append(parent.Subresources, apidiscoveryv2.APISubresourceDiscovery{
 				Subresource: sub, ResponseKind: kind, Verbs: r.verbs,
 			})
@@ -232,7 +248,7 @@ func aggregated(core bool) *apidiscoveryv2.APIGroupDiscoveryList {
 		if r.namespaced {
 			scope = apidiscoveryv2.ScopeNamespace
 		}
-		version.Resources = append(version.Resources, apidiscoveryv2.APIResourceDiscovery{
+		here.Resources = append(here.Resources, apidiscoveryv2.APIResourceDiscovery{
 			Resource: r.name, ResponseKind: kind, Scope: scope, SingularResource: r.singular, Verbs: r.verbs,
 			ShortNames: r.short, Categories: r.groups,
 		})

@@ -125,7 +125,7 @@ func (s *Server) page(req *request, opts *metav1.ListOptions, sel *selector) (*p
 		return nil, err
 	}
 	if exact(opts) {
-		items, err := s.cfg.Client.ListAt(req.kind, req.namespace, asked)
+		items, err := s.cfg.Client.ListAt(req.kind.Storage(), req.namespace, asked)
 		if err != nil {
 			return nil, errExpired(asked, from.Revision())
 		}
@@ -134,7 +134,7 @@ func (s *Server) page(req *request, opts *metav1.ListOptions, sel *selector) (*p
 	revision := from.Revision() // before the look-up: what is found may be newer, never older
 	items, found := sel.candidates(s.cfg.Client.Reader(), req.namespace)
 	if !found {
-		items, revision = s.cfg.Client.Reader().List(req.kind.GroupResource(), req.namespace)
+		items, revision = s.cfg.Client.Reader().List(req.stored(), req.namespace)
 	}
 	return s.cut(items, sel, opts, revision)
 }
@@ -161,12 +161,12 @@ func (s *Server) nextPage(req *request, opts *metav1.ListOptions, sel *selector,
 		if err := s.catchUp(req.Context()); err != nil {
 			return nil, err
 		}
-		items, revision = s.cfg.Client.Reader().List(req.kind.GroupResource(), req.namespace)
+		items, revision = s.cfg.Client.Reader().List(req.stored(), req.namespace)
 	} else {
 		if revision, err = s.atRevision(req.Context(), from, strconv.FormatInt(c.Revision, 10)); err != nil {
 			return nil, err
 		}
-		if items, err = s.cfg.Client.ListAt(req.kind, req.namespace, revision); err != nil {
+		if items, err = s.cfg.Client.ListAt(req.kind.Storage(), req.namespace, revision); err != nil {
 			return nil, errContinueExpired(c.After)
 		}
 	}

@@ -130,7 +130,7 @@ func (s *Server) listItem(req *request, out output, item store.Item) (any, error
 	case asPartial, asPartialList:
 		return partial(obj), nil
 	}
-	return obj, nil
+	return asked(req.kind, obj)
 }
 
 // writeCBORList is for clients that ask for CBOR, which few do: the list is made as a whole.

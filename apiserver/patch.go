@@ -56,13 +56,19 @@ func (s *Server) servePatch(w http.ResponseWriter, req *request, sub string) err
 	var older api.Object
 	newer, err := s.cfg.Client.Modify(req.Context(), req.key(), sub, func(obj api.Object) error {
 		older = obj.DeepCopyObject().(api.Object)
+		shown, err := show(req.kind, obj)
+		if err != nil {
+			return err
+		}
 		patched := req.kind.New()
-		obj.GetObjectKind().SetGroupVersionKind(req.kind.GVK)
-		if err := p.apply(req.kind.GVK, obj, patched); err != nil {
+		if err := p.apply(req.kind.GVK, shown, patched); err != nil {
+			return err
+		}
+		if patched, err = toStored(req.kind, patched); err != nil {
 			return err
 		}
 		return replace(req, obj, patched)
-	}, append(storeOptions(p.opts.DryRun), track)...)
+	}, append(req.storeOptions(p.opts.DryRun), track)...)
 	if err != nil {
 		return err
 	}

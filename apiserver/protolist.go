@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -42,7 +43,7 @@ func (s *Server) writeProtobufList(w http.ResponseWriter, req *request, out outp
 	values, tails := make([][]byte, len(p.items)), make([][]byte, len(p.items))
 	size := len(list)
 	for i, item := range p.items {
-		if values[i], err = s.cfg.Durable.Plain(item); err != nil {
+		if values[i], err = s.plain(req.kind, item); err != nil {
 			return apierrors.NewInternalError(err)
 		}
 		tails[i] = revisionField(item.Revision)
@@ -64,6 +65,21 @@ func (s *Server) writeProtobufList(w http.ResponseWriter, req *request, out outp
 		s.cfg.Logger.Debug("a list was cut off", "path", req.URL.Path, "error", err)
 	}
 	return nil
+}
+
+// plain are the bytes of an object in the version asked for: of most, those that are stored.
+func (s *Server) plain(kind *api.Kind, item store.Item) ([]byte, error) {
+	if kind.Stored == nil {
+		return s.cfg.Durable.Plain(item)
+	}
+	obj, err := s.cfg.Durable.Decode(item)
+	if err != nil {
+		return nil, err
+	}
+	if obj, err = asked(kind, obj); err != nil {
+		return nil, err
+	}
+	return api.Encode(obj)
 }
 
 func (s *Server) writePartialProtobufList(w http.ResponseWriter, req *request, out output, p *page) error {

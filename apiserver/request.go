@@ -28,7 +28,7 @@ type request struct {
 	path       string // what follows the subresource proxy, escaped as it came
 	verb       string
 
-	kind     *api.Kind // nil when the resource is not served, or is a review
+	kind     *api.Kind // in the version asked for; nil when the resource is not served, or is a review
 	review   *reviews.Review
 	body     []byte // read once, so that a request can be tried again
 	warnings []string
@@ -64,8 +64,7 @@ func parse(r *http.Request) *request {
 	if review := reviews.Find(req.gv.WithResource(req.resource)); review != nil && review.Namespaced == (req.namespace != "") {
 		req.review = review
 	}
-	kind := api.ByResource(req.groupResource().String())
-	if kind != nil && kind.GVK.Version == req.gv.Version && req.scoped(kind) {
+	if kind := api.ByGVR(req.gv.WithResource(req.resource)); kind != nil && req.scoped(kind) {
 		req.kind = kind
 	}
 	return req
@@ -128,8 +127,11 @@ func (req *request) groupResource() schema.GroupResource {
 }
 
 func (req *request) key() store.Key {
-	return store.Key{Resource: req.kind.GroupResource(), Namespace: req.namespace, Name: req.name}
+	return store.Key{Resource: req.stored(), Namespace: req.namespace, Name: req.name}
 }
+
+// stored is the store's key of the resource, whatever version was asked for.
+func (req *request) stored() string { return req.kind.Storage().GroupResource() }
 
 func (req *request) isReview() bool { return req.review != nil }
 

@@ -5,6 +5,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -88,7 +89,7 @@ func (s *Server) scale(req *request) (api.Object, error) {
 			obj.SetUID(wanted.UID)
 		}
 		return nil
-	}, storeOptions(dryRun)...)
+	}, req.storeOptions(dryRun)...)
 }
 
 // rescale reads what the request wants to do to a scale.
@@ -152,6 +153,10 @@ func scaleOf(obj api.Object) (*autoscalingv1.Scale, **int32, error) {
 	var replicas **int32
 	var have int32
 	switch o := obj.(type) {
+	case *appsv1.StatefulSet:
+		selector, replicas, have = o.Spec.Selector, &o.Spec.Replicas, o.Status.Replicas
+	case *corev1.ReplicationController:
+		selector, replicas, have = &metav1.LabelSelector{MatchLabels: o.Spec.Selector}, &o.Spec.Replicas, o.Status.Replicas
 	case *appsv1.Deployment:
 		selector, replicas, have = o.Spec.Selector, &o.Spec.Replicas, o.Status.Replicas
 	case *appsv1.ReplicaSet:

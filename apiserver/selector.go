@@ -31,7 +31,7 @@ func parseSelector(req *request, decode func(store.Item) (api.Object, error)) (*
 	if s.fields, err = fields.ParseSelector(req.query.Get("fieldSelector")); err != nil {
 		return nil, errBadRequest("%v", err)
 	}
-	known := s.fieldsOf(req.kind.New())
+	known := s.fieldsOf(req.kind.Storage().New())
 	for _, r := range s.fields.Requirements() {
 		if !known.Has(r.Field) {
 			return nil, errBadRequest("field label not supported: %s", r.Field)
@@ -79,7 +79,7 @@ func (s *selector) matchesItem(item store.Item) (api.Object, bool, error) {
 
 // candidates narrows a list down with what the store can find at once: a name, or an index that is also a field.
 func (s *selector) candidates(r store.Reader, namespace string) ([]store.Item, bool) {
-	resource := s.kind.GroupResource()
+	resource := s.kind.Storage().GroupResource()
 	if name, ok := s.exact("metadata.name"); ok && (namespace != "" || !s.kind.Namespaced) {
 		item, found := r.Get(store.Key{Resource: resource, Namespace: namespace, Name: name})
 		if !found {

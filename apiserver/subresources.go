@@ -35,7 +35,7 @@ func (s *Server) serveBinding(w http.ResponseWriter, req *request) error {
 			return apierrors.NewConflict(schema.GroupResource{Resource: "pods/binding"}, req.name, why)
 		}
 		return nil
-	}, storeOptions(req.query["dryRun"])...)
+	}, req.storeOptions(req.query["dryRun"])...)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (s *Server) serveFinalize(w http.ResponseWriter, req *request) error {
 		}
 		obj.(*corev1.Namespace).Spec.Finalizers = wanted.Spec.Finalizers
 		return nil
-	}, append(storeOptions(opts.DryRun), track)...)
+	}, append(req.storeOptions(opts.DryRun), track)...)
 	if err != nil {
 		return err
 	}

@@ -28,8 +28,25 @@ func (s *Server) shape(req *request, out output, kind *api.Kind, obj api.Object,
 	case asPartial, asPartialList:
 		return partial(obj), nil
 	}
-	obj.GetObjectKind().SetGroupVersionKind(kind.GVK)
-	return obj, nil
+	return show(kind, obj)
+}
+
+// show is a stored object in the version asked for, with its name.
+func show(kind *api.Kind, obj api.Object) (api.Object, error) {
+	shown, err := asked(kind, obj)
+	if err != nil {
+		return nil, err
+	}
+	shown.GetObjectKind().SetGroupVersionKind(kind.GVK)
+	return shown, nil
+}
+
+// asked is a stored object in the version asked for; nil stays nil.
+func asked(kind *api.Kind, obj api.Object) (api.Object, error) {
+	if kind.Stored == nil || obj == nil {
+		return obj, nil
+	}
+	return kind.FromStored(obj)
 }
 
 func tableMeta() metav1.TypeMeta { return metav1.TypeMeta{Kind: asTable, APIVersion: "meta.k8s.io/v1"} }
@@ -70,8 +87,11 @@ func (s *Server) row(req *request, kind *api.Kind, obj api.Object) (metav1.Table
 	case metav1.IncludeNone:
 		return row, nil
 	case metav1.IncludeObject:
-		obj.GetObjectKind().SetGroupVersionKind(kind.GVK)
-		include = obj
+		shown, err := show(kind, obj)
+		if err != nil {
+			return row, err
+		}
+		include = shown
 	case metav1.IncludeMetadata, "":
 		include = partial(obj)
 	default:

@@ -73,10 +73,10 @@ func (s *Server) serveWatch(w http.ResponseWriter, req *request) error {
 	var watcher *store.Watcher
 	switch {
 	case asked != 0 && !initial:
-		watcher, err = from.Watch(req.kind.GroupResource(), req.namespace, asked)
+		watcher, err = from.Watch(req.stored(), req.namespace, asked)
 		stream.told = asked
 	default:
-		items, stream.told, watcher = from.ListAndWatch(req.kind.GroupResource(), req.namespace)
+		items, stream.told, watcher = from.ListAndWatch(req.stored(), req.namespace)
 		if fromNow {
 			items = nil
 		}
@@ -239,10 +239,10 @@ func (t *watchStream) bookmark(revision uint64, annotations map[string]string) e
 		return nil
 	}
 	t.told = revision
-	mark := t.req.kind.New()
+	mark := t.req.kind.Storage().New()
 	mark.SetResourceVersion(store.FormatRevision(revision))
 	mark.SetAnnotations(annotations)
-	var shaped runtime.Object = mark
+	var shaped runtime.Object
 	switch t.out.as {
 	case asTable:
 		table := &metav1.Table{TypeMeta: tableMeta()}
@@ -259,7 +259,11 @@ func (t *watchStream) bookmark(revision uint64, annotations map[string]string) e
 	case asPartial, asPartialList:
 		shaped = partial(mark)
 	default:
-		mark.GetObjectKind().SetGroupVersionKind(t.req.kind.GVK)
+		shown, err := show(t.req.kind, mark)
+		if err != nil {
+			return err
+		}
+		shaped = shown
 	}
 	if err := t.frame(watch.Bookmark, shaped); err != nil {
 		return err

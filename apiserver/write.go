@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -23,11 +24,47 @@ func invalidOptions(kind string, errs field.ErrorList) error {
 }
 
 // storeOptions are the options of a write as the store takes them.
-func storeOptions(dryRun []string) []store.Option {
+func (req *request) storeOptions(dryRun []string) []store.Option {
+	opts := []store.Option{store.As(req.kind)}
 	if len(dryRun) > 0 {
-		return []store.Option{store.DryRun}
+		opts = append(opts, store.DryRun)
 	}
-	return nil
+	return opts
+}
+
+// decodeObject reads an object of the request's kind and brings it into the version that is stored.
+func (s *Server) decodeObject(req *request) (api.Object, error) {
+	obj := req.kind.New()
+	if err := s.decode(req, req.kind.GVK, obj); err != nil {
+		return nil, err
+	}
+	return toStored(req.kind, obj)
+}
+
+// identify writes into a new object who asked for it, if its kind wants to know.
+func (req *request) identify(obj api.Object) {
+	if req.kind.Identify == nil {
+		return
+	}
+	asked := authenticationv1.UserInfo{Username: req.user.Name, UID: req.user.UID, Groups: req.user.Groups}
+	for key, values := range req.user.Extra {
+		if asked.Extra == nil {
+			asked.Extra = map[string]authenticationv1.ExtraValue{}
+		}
+		asked.Extra[key] = values
+	}
+	req.kind.Identify(obj, asked)
+}
+
+func toStored(kind *api.Kind, obj api.Object) (api.Object, error) {
+	if kind.Stored == nil {
+		return obj, nil
+	}
+	stored, err := kind.ToStored(obj)
+	if err != nil {
+		return nil, errBadRequest("%v", err)
+	}
+	return stored, nil
 }
 
 func (s *Server) serveCreate(w http.ResponseWriter, req *request) error {
@@ -41,18 +78,19 @@ func (s *Server) serveCreate(w http.ResponseWriter, req *request) error {
 	if err := invalidOptions("CreateOptions", validation.ValidateCreateOptions(&opts)); err != nil {
 		return err
 	}
-	obj := req.kind.New()
-	if err := s.decode(req, req.kind.GVK, obj); err != nil {
+	obj, err := s.decodeObject(req)
+	if err != nil {
 		return err
 	}
 	if err := placeIn(req, obj); err != nil {
 		return err
 	}
+	req.identify(obj)
 	track, err := s.track(req, "", opts.FieldManager)
 	if err != nil {
 		return err
 	}
-	created, err := s.cfg.Client.Create(req.Context(), obj, append(storeOptions(opts.DryRun), track)...)
+	created, err := s.cfg.Client.Create(req.Context(), obj, append(req.storeOptions(opts.DryRun), track)...)
 	if err != nil {
 		return err
 	}
@@ -68,8 +106,8 @@ func (s *Server) serveUpdate(w http.ResponseWriter, req *request, sub string) er
 	if err := invalidOptions("UpdateOptions", validation.ValidateUpdateOptions(&opts)); err != nil {
 		return err
 	}
-	obj := req.kind.New()
-	if err := s.decode(req, req.kind.GVK, obj); err != nil {
+	obj, err := s.decodeObject(req)
+	if err != nil {
 		return err
 	}
 	if err := samePlace(req, obj); err != nil {
@@ -84,7 +122,7 @@ func (s *Server) serveUpdate(w http.ResponseWriter, req *request, sub string) er
 	if err != nil {
 		return err
 	}
-	updated, err := s.cfg.Client.UpdateSub(req.Context(), sub, obj, append(storeOptions(opts.DryRun), track)...)
+	updated, err := s.cfg.Client.UpdateSub(req.Context(), sub, obj, append(req.storeOptions(opts.DryRun), track)...)
 	if err != nil {
 		return err
 	}

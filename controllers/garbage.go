@@ -129,7 +129,7 @@ func ownerKey(namespace string, ref metav1.OwnerReference) (store.Key, bool) {
 	if !kind.Namespaced {
 		namespace = ""
 	}
-	return key(kind.GroupResource(), namespace, ref.Name), true
+	return key(kind.Storage().GroupResource(), namespace, ref.Name), true
 }
 
 func (g *garbage) reconcile(ctx context.Context, k store.Key) (time.Duration, error) {

@@ -64,6 +64,7 @@ type Option func(*options)
 type options struct {
 	dryRun bool
 	track  func(newer, older api.Object)
+	as     *api.Kind
 }
 
 // DryRun does everything but the write.
@@ -72,6 +73,18 @@ func DryRun(o *options) { o.dryRun = true }
 // Track lets a function note in newer's metadata whose fields the write changes. It sees what the client sent, with defaults,
 // and the object before, which is nil for a creation.
 func Track(note func(newer, older api.Object)) Option { return func(o *options) { o.track = note } }
+
+// As has the write checked by the rules of the version of the kind that its author speaks. The object is in the stored version
+// all the same.
+func As(kind *api.Kind) Option { return func(o *options) { o.as = kind } }
+
+// rules is the kind that checks an object.
+func (o options) rules(t *target) *api.Kind {
+	if o.as != nil {
+		return o.as
+	}
+	return t.kind
+}
 
 func makeOptions(opts []Option) options {
 	var o options

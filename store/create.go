@@ -98,8 +98,8 @@ func (c *Client) prepareCreate(ctx context.Context, t *target, obj api.Object, o
 	if len(c.admit) > 0 && t.kind.Default != nil {
 		t.kind.Default(obj) // what admission added has defaults too
 	}
-	if t.kind.Validate != nil {
-		if errs := t.kind.Validate(obj); len(errs) > 0 {
+	if validate := o.rules(t).Validate; validate != nil {
+		if errs := validate(obj); len(errs) > 0 {
 			return apierrors.NewInvalid(t.kind.GVK.GroupKind(), obj.GetName(), errs)
 		}
 	}

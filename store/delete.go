@@ -54,7 +54,7 @@ func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptio
 	if err := c.admitAll(ctx, t, &Admission{Operation: OpDelete, Old: obj.DeepCopyObject().(api.Object), DryRun: dryRun}); err != nil {
 		return nil, err
 	}
-	changed, stays := c.terminate(obj, opts)
+	changed, stays := c.terminate(t.kind, obj, opts)
 	if dryRun || stays && !changed {
 		return obj, nil
 	}
@@ -119,8 +119,8 @@ func (e *preconditionError) Error() string {
 
 // terminate edits obj into its terminating form and reports whether that changed anything, and whether the object stays
 // for now.
-func (c *Client) terminate(obj api.Object, opts *metav1.DeleteOptions) (changed, stays bool) {
-	changed = setPropagation(obj, opts)
+func (c *Client) terminate(kind *api.Kind, obj api.Object, opts *metav1.DeleteOptions) (changed, stays bool) {
+	changed = setPropagation(kind, obj, opts)
 	grace := gracePeriod(obj, opts)
 	if at := obj.GetDeletionTimestamp(); at != nil {
 		changed = c.shorten(obj, *at, grace, opts) || changed
@@ -175,8 +175,9 @@ func gracePeriod(obj api.Object, opts *metav1.DeleteOptions) int64 {
 	return grace
 }
 
-// setPropagation writes the options' propagation policy into the finalizers; without a policy they stay as they are.
-func setPropagation(obj api.Object, opts *metav1.DeleteOptions) bool {
+// setPropagation writes the options' propagation policy into the finalizers; without a policy they stay as they are, or say
+// what the kind says.
+func setPropagation(kind *api.Kind, obj api.Object, opts *metav1.DeleteOptions) bool {
 	var want string
 	switch {
 	case opts.PropagationPolicy != nil:
@@ -190,6 +191,8 @@ func setPropagation(obj api.Object, opts *metav1.DeleteOptions) bool {
 		if *opts.OrphanDependents { //nolint:staticcheck
 			want = metav1.FinalizerOrphanDependents
 		}
+	case kind.OrphanByDefault && !slices.Contains(obj.GetFinalizers(), metav1.FinalizerDeleteDependents):
+		want = metav1.FinalizerOrphanDependents
 	default:
 		return false
 	}

@@ -146,14 +146,14 @@ func updateError(t *target, err error) error {
 }
 
 func (c *Client) prepareUpdate(ctx context.Context, t *target, sub string, newer, older api.Object, o options) error {
-	prepare, validate := t.kind.PrepareUpdate, t.kind.ValidateUpdate
+	prepare, validate := t.kind.PrepareUpdate, o.rules(t).ValidateUpdate
 	switch sub {
 	case subNone, subScale:
 		if t.kind.Default != nil {
 			t.kind.Default(newer)
 		}
 	case subStatus:
-		prepare, validate = t.kind.PrepareStatus, t.kind.ValidateStatus
+		prepare, validate = t.kind.PrepareStatus, o.rules(t).ValidateStatus
 		if prepare == nil {
 			return apierrors.NewGenericServerResponse(404, "update", t.resource(), t.key.Name,
 				fmt.Sprintf("%s has no subresource status", t.kind.Resource), 0, false)

@@ -13,7 +13,7 @@ func (c *Client) Reader() Reader { return view{c} }
 // ReaderFor returns the one store that holds a kind's objects of a namespace. It fails for volatile ones away from the
 // leader, with an API error.
 func (c *Client) ReaderFor(kind *api.Kind, namespace string) (*Store, error) {
-	t, err := c.target(Key{Resource: kind.GroupResource(), Namespace: namespace})
+	t, err := c.target(Key{Resource: kind.Storage().GroupResource(), Namespace: namespace})
 	if err != nil {
 		return nil, err
 	}

@@ -32,8 +32,8 @@ func (c typeConverter) TypedToObject(value *typed.TypedValue) (runtime.Object, e
 	return &unstructured.Unstructured{Object: content}, nil
 }
 
-// kindConverter is what the library asks of a runtime.Scheme, for one kind in its one version: make an object, give one its Go
-// type, fill in its defaults.
+// kindConverter is what the library asks of a runtime.Scheme, for one kind: make an object in the version that is written, give
+// one its Go type, fill in its defaults, and show it in the version that another entry speaks of.
 type kindConverter struct {
 	gvk      schema.GroupVersionKind
 	create   func() api.Object
@@ -60,21 +60,55 @@ func (k *kindConverter) Default(obj runtime.Object) {
 	}
 }
 
-// ConvertToVersion gives an object its Go type. One that has it is not copied. Entries of a version that is not served, for
-// which the library asks, are dropped upon the error.
+// ConvertToVersion gives an object its Go type, in the version asked for. One that has it is not copied. Entries of a version
+// that is not served, for which the library asks, are dropped upon the error.
 func (k *kindConverter) ConvertToVersion(in runtime.Object, to runtime.GroupVersioner) (runtime.Object, error) {
-	if to != k.gvk.GroupVersion() {
+	if to == k.gvk.GroupVersion() && in.GetObjectKind().GroupVersionKind() == k.gvk {
+		return k.typed(in, k.create)
+	}
+	from, target := api.ByGVK(in.GetObjectKind().GroupVersionKind()), (*api.Kind)(nil)
+	if gv, ok := to.(schema.GroupVersion); ok {
+		target = api.ByGVK(gv.WithKind(k.gvk.Kind))
+	}
+	if from == nil || target == nil || from.Storage() != target.Storage() {
 		return nil, runtime.NewNotRegisteredErrForTarget("shoal", reflect.TypeOf(in), to)
 	}
+	obj, err := k.typed(in, from.New)
+	if err != nil {
+		return nil, err
+	}
+	return between(from, target, obj)
+}
+
+// typed gives an object its Go type and keeps its name.
+func (k *kindConverter) typed(in runtime.Object, create func() api.Object) (api.Object, error) {
 	u, ok := in.(*unstructured.Unstructured)
 	if !ok {
-		return in, nil
+		return in.(api.Object), nil
 	}
-	out := k.create()
+	out := create()
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.UnstructuredContent(), out); err != nil {
 		return nil, err
 	}
-	return k.named(out), nil
+	out.GetObjectKind().SetGroupVersionKind(u.GroupVersionKind())
+	return out, nil
+}
+
+// between brings an object of one version of a kind into another.
+func between(from, to *api.Kind, obj api.Object) (api.Object, error) {
+	var err error
+	if from.Stored != nil && from != to {
+		if obj, err = from.ToStored(obj); err != nil {
+			return nil, err
+		}
+	}
+	if to.Stored != nil && from != to {
+		if obj, err = to.FromStored(obj); err != nil {
+			return nil, err
+		}
+	}
+	obj.GetObjectKind().SetGroupVersionKind(to.GVK)
+	return obj, nil
 }
 
 var errNotAsked = errors.New("fieldmanager: not a conversion between versions")

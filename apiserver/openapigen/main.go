@@ -64,7 +64,7 @@ func servedPaths() map[schema.GroupVersion]map[string]bool {
 		}
 		all[gv][prefix+path] = true
 	}
-	for _, k := range api.Kinds() {
+	for _, k := range api.Served() {
 		gv, root := k.GVK.GroupVersion(), k.Resource
 		if k.Namespaced {
 			add(gv, k.Resource)

@@ -64,7 +64,7 @@ func run(out string) error {
 // served are the kinds that can be applied.
 func served() []schema.GroupVersionKind {
 	all := []schema.GroupVersionKind{autoscalingv1.SchemeGroupVersion.WithKind("Scale")}
-	for _, k := range api.Kinds() {
+	for _, k := range api.Served() {
 		all = append(all, k.GVK)
 	}
 	return all
