@@ -14,7 +14,7 @@ type Health struct {
 	Well bool
 	// Silent is for how long it has shown no sign of that, at most since this leader leads; 0 while it is well.
 	Silent time.Duration
-	// Behind is how many entries its log lacked when it last answered.
+	// Behind is how many entries of today's log it lacked when it last answered; 0 also if it never did.
 	Behind uint64
 }
 
@@ -38,7 +38,7 @@ func (n *Node) Health(ctx context.Context) ([]Health, error) {
 	var out []Health
 	for i, m := range n.tending.standings(servers) {
 		h := Health{Server: servers[i], Well: m.well, Silent: m.down}
-		if have := n.tending.entries(m.id); !m.leader && have < last {
+		if have, known := n.tending.entries(m.id); known && have < last {
 			h.Behind = last - have
 		}
 		out = append(out, h)

@@ -144,14 +144,15 @@ func (t *tending) missed(id string) {
 	}
 }
 
-// entries is how many entries a member's log had when it last answered.
-func (t *tending) entries(id string) uint64 {
+// entries is how many entries a member's log had when it last answered, if it ever did.
+func (t *tending) entries(id string) (log uint64, known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if m := t.members[id]; m != nil {
-		return m.log
+	m := t.members[id]
+	if m == nil || m.contact.IsZero() {
+		return 0, false
 	}
-	return 0
+	return m.log, true
 }
 
 func (t *tending) isWell(id string) bool {

@@ -73,6 +73,7 @@ func TestMistakes(t *testing.T) {
 		{[]string{"server", "--config", filepath.Join(dir, "none.yaml")}, 1, "none.yaml"},
 		{[]string{"agent", "--config", unknown}, 1, `unknown.yaml:1: unknown key "nodename"; did you mean "nodeName"?`},
 		{[]string{"agent", "--config", lonely}, 1, "set join.servers and join.token"},
+		{[]string{"witness", "--config", lonely}, 1, "this witness has not joined a cluster yet: set join.servers"},
 		{[]string{"agent", "--config", badToken}, 1, "join.token: the join token is malformed"},
 		{[]string{"token", "create", "--role", "king"}, 2, "use agent, server or witness"},
 		{[]string{"token", "create", "--kubeconfig", filepath.Join(dir, "none")}, 1, "name one with --kubeconfig or KUBECONFIG"},

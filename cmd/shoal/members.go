@@ -24,7 +24,7 @@ func newMembers() *cobra.Command {
 		Long: `List the members of the control plane: the servers and the witness.
 
 As many servers as server.voters says have a vote, the others are spares. The leader gives the vote of a server that has been silent
-for server.voterGrace to a spare. HEALTH is what the leader sees: ok, behind (it answers and does not get on), or silent.`,
+for server.voterGrace to a spare. HEALTH is what the leader sees: ok, or for how long a member has not followed.`,
 		Example: "  shoal members\n  shoal members -o json\n  shoal members remove pi-4",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -81,12 +81,11 @@ func printMembers(w io.Writer, members []wire.Member) error {
 		if address == "" {
 			address = "<unknown>"
 		}
-		switch silent := time.Duration(m.SilentSeconds) * time.Second; {
-		case m.Healthy:
-		case m.Behind > 0 && silent < time.Minute:
-			health = fmt.Sprintf("behind by %d entries", m.Behind)
-		default:
-			health = "silent for " + silent.String()
+		if !m.Healthy {
+			health = fmt.Sprintf("silent for %s", time.Duration(m.SilentSeconds)*time.Second)
+			if m.Behind > 0 {
+				health += fmt.Sprintf(", behind by %d entries", m.Behind)
+			}
 		}
 		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", m.Name, address, m.Kind, m.Role, health)
 	}
