@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,13 +66,16 @@ func (n *Node) openLog(proven bool) (err error) {
 	return err
 }
 
-// untouched reports whether there is nothing in a data folder but its lock: the server is new.
+// untouched reports whether a data folder has nothing of a server in it, and had nothing that was set aside: the server is new.
+// A power cut may have left half of a file that was to be the first.
 func untouched(dir string) (bool, error) {
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return false, err
 	}
-	return !slices.ContainsFunc(files, func(f fs.DirEntry) bool { return f.Name() != lockFile }), nil
+	return !slices.ContainsFunc(files, func(f fs.DirEntry) bool {
+		return slices.Contains([]string{logFile, checkpointFile, identityFile}, f.Name()) || strings.Contains(f.Name(), ".damaged-")
+	}), nil
 }
 
 // doubt puts a server on probation that may have lost something, though each file by itself is sound.
@@ -89,7 +93,11 @@ func (n *Node) doubt() error {
 	if err != nil && !errors.Is(err, errAbsent) {
 		return err
 	}
-	if last == 0 && n.checkpoint.header().Index == 0 && term > 0 {
+	empty := last == 0 && n.checkpoint.header().Index == 0
+	if empty && n.cfg.Bootstrap && term <= foundingTerm {
+		return n.log.SetUint64([]byte(keyTerm), 0) // a power cut came between the term and the first entry
+	}
+	if empty && term > 0 {
 		n.logger.Error("this server has voted, but its log and its checkpoint are empty; it waits for the others to readmit it", "folder", n.cfg.Dir)
 		return n.probation.begin()
 	}
@@ -109,8 +117,12 @@ func (n *Node) doubt() error {
 	return n.probation.begin()
 }
 
-// keyTerm is the library's name for the newest term that this server knows.
-const keyTerm = "CurrentTerm"
+const (
+	// keyTerm is the library's name for the newest term that this server knows.
+	keyTerm = "CurrentTerm"
+	// foundingTerm is that of a cluster's first entry, before anybody was elected.
+	foundingTerm = 1
+)
 
 // alone reports whether this server is the only one with a vote.
 func (n *Node) alone(last uint64) (bool, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,7 +99,13 @@ func TestRepair(t *testing.T) {
 	}
 	victim := 0
 	for _, file := range []string{logFile, checkpointFile, identityFile} {
-		for _, kind := range damages() {
+		kinds := damages()
+		if file == identityFile { // some lines of text, where there are not so many ways
+			kinds = slices.DeleteFunc(kinds, func(k damageKind) bool {
+				return !slices.Contains([]string{"empty", "gone", "cut off", "bits flipped"}, k.name)
+			})
+		}
+		for _, kind := range kinds {
 			t.Run(file+"/"+kind.name, func(t *testing.T) {
 				victim = (victim + 1) % 3
 				c.kill(victim)
@@ -287,6 +294,32 @@ func TestDamageFoundLater(t *testing.T) {
 	c.start(victim)
 	c.readmit(victim)
 	c.same(c.write("again", "v"))
+}
+
+// TestFoundingIsFinished has a power cut at each step of a cluster's first start. Nothing can be lost yet, so the next start goes on.
+func TestFoundingIsFinished(t *testing.T) {
+	for name, leave := range map[string]func(dir string) error{
+		"half of the log": func(dir string) error { return os.WriteFile(filepath.Join(dir, logFile+".new"), []byte("half"), 0o600) },
+		"an empty log": func(dir string) error {
+			log, err := openLog(dir, true)
+			return errors.Join(err, log.close())
+		},
+		"the term without the first entry": func(dir string) error {
+			log, err := openLog(dir, true)
+			return errors.Join(err, log.SetUint64([]byte(keyTerm), foundingTerm), log.close())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := leave(dir); err != nil {
+				t.Fatal(err)
+			}
+			c := &testCluster{TB: t, dirs: []string{dir}, addresses: []string{"127.0.0.1:0"}, members: make([]*member, 1), lead: idle}
+			t.Cleanup(func() { c.kill(0) })
+			c.start(0)
+			c.write("a", "v")
+		})
+	}
 }
 
 func TestAsideNames(t *testing.T) {
