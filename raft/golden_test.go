@@ -8,6 +8,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -267,4 +269,86 @@ func report100MB(b *testing.B, c *testCluster, snapshot []byte) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(time.Since(start).Seconds(), "s/offline")
+}
+
+// FuzzGreeting sends anything in the place of another server's first words.
+func FuzzGreeting(f *testing.F) {
+	mine := identityContent{Cluster: ClusterID{1}, Previous: []ClusterID{{2}}}
+	hello := func(cluster ClusterID, previous []ClusterID, name string) []byte {
+		b := append([]byte(helloMagic), cluster[:]...)
+		b = append(b, byte(len(previous)))
+		for _, p := range previous {
+			b = append(b, p[:]...)
+		}
+		return append(append(b, byte(len(name))), name...)
+	}
+	welcome := hello(mine.Cluster, mine.Previous, "s0")
+	f.Add(welcome)
+	f.Add(hello(ClusterID{2}, nil, "s0"))
+	f.Add(hello(ClusterID{3}, []ClusterID{{1}}, "s0"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n := &Node{
+			cfg: Config{ID: "s0"}, logger: slog.New(slog.DiscardHandler), strangers: map[ClusterID]struct{}{},
+			identity: &identity{dir: t.TempDir(), content: mine, ended: make(chan struct{})},
+		}
+		ours, theirs := net.Pipe()
+		go func() { // ends with the pipe
+			_, _ = theirs.Write(b)
+			_, _ = io.Copy(io.Discard, theirs)
+		}()
+		go func() { // a caller that says less than it should hangs up
+			time.Sleep(time.Millisecond)
+			_ = theirs.Close()
+		}()
+		err := n.answerGreeting(ours)
+		_ = ours.Close()
+		head := len(helloMagic) + len(ClusterID{})
+		if err == nil && (len(b) < head || !bytes.Equal(b[:head], welcome[:head])) {
+			t.Errorf("let in: %x", b)
+		}
+	})
+}
+
+// FuzzOpenLog changes bytes of a log behind its root pages: it is found out, or nothing is missing.
+func FuzzOpenLog(f *testing.F) {
+	dir := f.TempDir()
+	log, err := openLog(dir, true)
+	if err != nil {
+		f.Fatal(err)
+	}
+	const entries = 40
+	for i := range uint64(entries) {
+		if err := log.StoreLog(&hraft.Log{Index: i + 1, Term: 1, Data: bytes.Repeat([]byte{byte(i)}, 200)}); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if err := log.close(); err != nil {
+		f.Fatal(err)
+	}
+	sound, err := os.ReadFile(filepath.Join(dir, logFile))
+	if err != nil {
+		f.Fatal(err)
+	}
+	roots := 2 * os.Getpagesize()
+	f.Add(uint16(0), []byte{0xff})
+	f.Add(uint16(4096), []byte{0, 0, 0, 0, 0, 0, 0, 0, 1})
+	f.Fuzz(func(t *testing.T, at uint16, change []byte) {
+		b := bytes.Clone(sound)
+		for i, x := range change {
+			b[roots+(int(at)+i)%(len(b)-roots)] ^= x
+		}
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, logFile), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		log, err := openLog(dir, true)
+		if isDamaged(err) {
+			return
+		}
+		if err != nil {
+			t.Fatalf("not a DamagedError: %v", err)
+		}
+		defer log.close()
+		checkEdges(t, log, 1, entries)
+	})
 }
