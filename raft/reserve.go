@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ type reserve struct {
 
 	mu    sync.Mutex
 	held  bool
+	never bool          // the file system cannot promise room
 	given chan struct{} // has something in it when it was given up
 }
 
@@ -50,15 +52,17 @@ func openReserve(dir string, logger *slog.Logger) (*reserve, error) {
 
 // keep has the reserve made whenever there is room for it.
 func (r *reserve) keep(ctx context.Context) error {
+	told := ""
 	for {
-		if err := r.fill(); err != nil && !isFull(err) {
+		if err := r.fill(); err != nil && !isFull(err) && err.Error() != told {
+			told = err.Error()
 			r.logger.Warn("there is no room in reserve on the disk", "file", r.path, "error", err)
 		}
 		r.mu.Lock()
-		held := r.held
+		settled := r.held || r.never
 		r.mu.Unlock()
 		var again <-chan time.Time
-		if !held {
+		if !settled {
 			again = time.After(reservePause)
 		}
 		select {
@@ -74,7 +78,7 @@ func (r *reserve) keep(ctx context.Context) error {
 func (r *reserve) fill() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.held {
+	if r.held || r.never {
 		return nil
 	}
 	var s unix.Statfs_t
@@ -87,7 +91,11 @@ func (r *reserve) fill() error {
 	}
 	err = unix.Fallocate(int(f.Fd()), 0, 0, r.size)
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		return errors.Join(f.Close(), os.Remove(r.path)) // this file system cannot promise room
+		r.never = true
+		return errors.Join(f.Close(), os.Remove(r.path))
+	}
+	if err != nil {
+		err = &fs.PathError{Op: "allocate", Path: r.path, Err: err}
 	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(r.path))
