@@ -31,6 +31,7 @@ type probation struct {
 
 	mu     sync.Mutex
 	passes Readmission // zero in the first two steps
+	caller string      // the address of the last server that was refused
 }
 
 // Readmission is what a leader says to a server on probation.
@@ -127,6 +128,21 @@ func (p *probation) refuses(message any) error {
 	return nil
 }
 
+// heard notes where a server is that this one does not listen to: it may know who leads.
+func (p *probation) heard(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.caller = address
+}
+
+// Caller is the address of a server that wants something of this one, which is on probation; or empty. A server that has lost all
+// addresses can ask there to be readmitted.
+func (n *Node) Caller() string {
+	n.probation.mu.Lock()
+	defer n.probation.mu.Unlock()
+	return n.probation.caller
+}
+
 // peerTransport is what the library needs of a transport.
 type peerTransport interface {
 	hraft.Transport
@@ -172,6 +188,9 @@ func (w *probationTransport) refused(rpc hraft.RPC) bool {
 	err := w.probation.refuses(rpc.Command)
 	if err == nil {
 		return false
+	}
+	if message, ok := rpc.Command.(hraft.WithRPCHeader); ok {
+		w.probation.heard(string(w.DecodePeer(message.GetRPCHeader().Addr)))
 	}
 	if rpc.Reader != nil {
 		_, _ = io.Copy(io.Discard, rpc.Reader) // the next message comes behind it

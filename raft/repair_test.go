@@ -174,6 +174,9 @@ func TestProbationDoesNotVote(t *testing.T) {
 		return from.transport.AppendEntries("s1", to, &hraft.AppendEntriesRequest{RPCHeader: header, Term: term}, &hraft.AppendEntriesResponse{})
 	}
 	refused("a heartbeat before it is readmitted", heartbeat(1000))
+	if at := m.Caller(); at != c.addresses[asker] {
+		t.Errorf("it can ask at %q, not at %q", at, c.addresses[asker])
+	}
 	if err := m.Readmitted(Readmission{Term: 5, Index: 1 << 40}); err != nil { // it never gets so far
 		t.Fatal(err)
 	}

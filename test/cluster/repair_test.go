@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -56,12 +57,17 @@ func TestDamagedServersRepairThemselves(t *testing.T) {
 	before := c.deploy("web", 3)
 	servers := c.fleet.Members()
 	log, identity, agent := "raft/raft.db", "raft/cluster", "agent/agent.db"
-	for round, files := range [][]string{{log}, {identity}, {agent}, {log, identity, agent}} {
+	// The first server was never told where others are: without its log and its agent's database it hears of them when they try to
+	// reach it.
+	for round, files := range [][]string{{log}, {identity}, {agent}, {log, agent}, {log, identity, agent}} {
 		victim := servers[round%3]
-		if round == 3 {
-			victim = c.fleet.Member(c.fleet.Leader())
+		if round == 4 {
+			victim = c.leading()
 		}
 		other := servers[(slices.Index(servers, victim)+1)%3]
+		if round == 4 {
+			victim.Config.Join.Servers = []string{other.Config.Server.Listen}
+		}
 		c.stop(victim)
 		for _, file := range files {
 			damage(t, victim, file)
@@ -89,6 +95,18 @@ func TestDamagedServersRepairThemselves(t *testing.T) {
 	}
 	c.ready("web", 3)
 	c.unchanged(before)
+}
+
+func (c *cluster) leading() *fleet.Member {
+	c.Helper()
+	var leader string
+	c.eventually("somebody leads", func() error {
+		if leader = c.fleet.Leader(); leader == "" {
+			return errors.New("nobody")
+		}
+		return nil
+	})
+	return c.fleet.Member(leader)
 }
 
 func (c *cluster) stop(m *fleet.Member) {

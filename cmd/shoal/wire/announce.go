@@ -116,6 +116,9 @@ func (a *announcer) announce(ctx context.Context, client *http.Client) error {
 	if _, address, ok := a.node.Leader(); ok {
 		candidates = append(candidates, address)
 	}
+	if address := a.node.Caller(); address != "" {
+		candidates = append(candidates, address)
+	}
 	err := errors.New("no other server is known; set join.servers")
 	seen := map[string]bool{a.me.Address: true}
 	for _, address := range append(candidates, a.candidates()...) {
