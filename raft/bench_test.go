@@ -136,6 +136,40 @@ func BenchmarkFailover(b *testing.B) {
 	report(b, took)
 }
 
+// BenchmarkOpen opens a server's folder with 10,000 pods of 1 KB in the checkpoint, until they are in memory and indexed.
+func BenchmarkOpen(b *testing.B) {
+	const count = 10_000
+	c := newCluster(b, 1, func(cfg *Config) {
+		cfg.Store = store.New(store.Config{Persisted: true, Kinds: api.Kinds()})
+		cfg.ElectionTimeout = defaultElectionTimeout
+	})
+	items := make([]store.Item, count)
+	for i := range items {
+		pod := &corev1.Pod{Spec: corev1.PodSpec{NodeName: fmt.Sprint("node-", i%100)}}
+		pod.Name, pod.Namespace = fmt.Sprintf("pod-%05d", i), "default"
+		pod.Annotations = map[string]string{"filler": strings.Repeat("x", 900)}
+		value, err := api.Encode(pod)
+		if err != nil {
+			b.Fatal(err)
+		}
+		items[i] = store.Item{Key: store.Key{Resource: "pods", Namespace: "default", Name: pod.Name}, Revision: uint64(i + 1), Value: value}
+	}
+	head, _ := golden()
+	head.Count = count
+	waitForCheckpointAt(b, c.members[0], c.restore(streamOf(b, head, items)))
+	var took []time.Duration
+	for range b.N {
+		c.kill(0)
+		start := time.Now()
+		m := c.start(0)
+		took = append(took, time.Since(start))
+		if n := m.store.Len("pods"); n != count {
+			b.Fatalf("%d pods", n)
+		}
+	}
+	report(b, took)
+}
+
 // BenchmarkFollowerLag measures from an acknowledged write to the moment that a follower has it, with no other writes.
 func BenchmarkFollowerLag(b *testing.B) {
 	c := newCluster(b, 3, func(cfg *Config) { cfg.ElectionTimeout = defaultElectionTimeout })
