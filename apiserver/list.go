@@ -3,6 +3,7 @@ package apiserver
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -129,7 +130,11 @@ func (s *Server) page(req *request, opts *metav1.ListOptions, sel *selector) (*p
 		if err != nil {
 			return nil, errExpired(asked, from.Revision())
 		}
-		return s.cut(items, sel, opts, asked)
+		p, err := s.cut(items, sel, opts, asked)
+		if errors.Is(err, store.ErrSealed) {
+			return nil, errExpired(asked, from.Revision()) // the key of an old value was dropped
+		}
+		return p, err
 	}
 	revision := from.Revision() // before the look-up: what is found may be newer, never older
 	items, found := sel.candidates(s.cfg.Client.Reader(), req.namespace)
@@ -176,7 +181,11 @@ func (s *Server) nextPage(req *request, opts *metav1.ListOptions, sel *selector,
 		}
 		return -1 // the object itself was on the last page
 	})
-	return s.cut(items[first:], sel, opts, revision)
+	p, err := s.cut(items[first:], sel, opts, revision)
+	if errors.Is(err, store.ErrSealed) && c.Revision != presentState {
+		return nil, errContinueExpired(c.After) // the key of an old value was dropped
+	}
+	return p, err
 }
 
 func errContinueExpired(after string) error {
@@ -212,7 +221,7 @@ func (s *Server) cut(items []store.Item, sel *selector, opts *metav1.ListOptions
 		}
 		if sel.kind.Sensitive {
 			if _, err := s.cfg.Durable.CheckSeal(item); err != nil {
-				return nil, apierrors.NewInternalError(err)
+				return nil, err
 			}
 		}
 		if limit > 0 && len(p.items) == limit {

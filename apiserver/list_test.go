@@ -2,6 +2,7 @@ package apiserver_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -195,5 +196,56 @@ func TestReadsAreLinearizable(t *testing.T) {
 		if answer, data := follower.do(call{path: path}); !strings.Contains(string(data), string(made.GetUID())) {
 			t.Errorf("%s is old: %d %s", path, answer.StatusCode, data)
 		}
+	}
+}
+
+// padlock is a Sealer with numbers for keys.
+type padlock struct{ oldest, newest byte }
+
+func (p *padlock) Seal(plain, _ []byte) ([]byte, error) {
+	return append([]byte{p.newest}, plain...), nil
+}
+
+func (p *padlock) Open(sealed, _ []byte) ([]byte, error) {
+	_, err := p.Check(sealed)
+	return sealed[1:], err
+}
+
+func (p *padlock) Check(sealed []byte) (stale bool, err error) {
+	if sealed[0] < p.oldest {
+		return false, errors.New("its key was dropped")
+	}
+	return sealed[0] < p.newest, nil
+}
+
+// TestPastOfSecrets: once the key of the old values was dropped, their past is gone, and the present is there.
+func TestPastOfSecrets(t *testing.T) {
+	const path = "/api/v1/namespaces/default/secrets"
+	lock := &padlock{1, 1}
+	durable := store.New(store.Config{Kinds: api.Kinds(), Sealer: lock})
+	b := &bed{t: t, durable: durable, consensus: &consensus{durable: durable}}
+	b.consensus.leads.Store(true)
+	b.client = store.NewClient(store.ClientConfig{Durable: durable, Propose: store.NewLocal(durable)})
+	b.serve(apiserver.New(apiserver.Config{Client: b.client, Durable: durable, Consensus: b.consensus}).Handler())
+	for _, name := range []string{"a", "b", "c"} {
+		b.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}})
+	}
+	var first, present corev1.SecretList
+	b.get(&first, call{path: path + "?limit=1"})
+	lock.newest = 2
+	for _, name := range []string{"a", "b", "c"} {
+		if err := b.client.Reseal(t.Context(), store.Key{Resource: "secrets", Namespace: "default", Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.get(&present, call{path: path + "?limit=1&continue=" + first.Continue}) // the old key is still there
+	lock.oldest = 2
+	for _, query := range []string{"limit=1&continue=" + first.Continue, "resourceVersionMatch=Exact&resourceVersion=" + first.ResourceVersion} {
+		if answer, data := b.do(call{path: path + "?" + query}); answer.StatusCode != http.StatusGone {
+			t.Errorf("%s: %d %s", query, answer.StatusCode, data)
+		}
+	}
+	if b.get(&present, call{path: path}); len(present.Items) != 3 {
+		t.Errorf("%d secrets", len(present.Items))
 	}
 }
