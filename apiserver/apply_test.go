@@ -326,3 +326,69 @@ func TestEveryKindCanBeApplied(t *testing.T) {
 		}
 	}
 }
+
+// TestApplyAnywhere: a follower passes a write on with its author's program, and all servers show whose the fields are.
+func TestApplyAnywhere(t *testing.T) {
+	leader, follower := newPair(t)
+	path := configMaps + "/cm"
+	fresh[corev1.ConfigMap](follower, apply(path, "one", fmt.Sprintf(appliedConfig, "one", "a", "1"), ""))
+	merge := map[string]string{"Content-Type": "application/merge-patch+json", "User-Agent": "helm/v4"}
+	fresh[corev1.ConfigMap](follower, call{method: "PATCH", path: path, header: merge, body: `{"data":{"b":"2"}}`})
+	want := []string{`helm Update  {"f:data":{"f:b":{}}}`, `one Apply  {"f:data":{"f:a":{}},"f:metadata":{"f:labels":{"f:by":{}}}}`}
+	for _, b := range []*bed{leader, follower} {
+		if diff := cmp.Diff(want, sorted(owned(fresh[corev1.ConfigMap](b, call{path: path})))); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if answer, data := follower.do(apply(path, "two", fmt.Sprintf(appliedConfig, "two", "b", "3"), "")); answer.StatusCode != http.StatusConflict {
+		t.Errorf("%d %s", answer.StatusCode, data)
+	}
+}
+
+// TestApplyNeedsTheRightToCreate: who may patch may apply to what is there, but not make it.
+func TestApplyNeedsTheRightToCreate(t *testing.T) {
+	b := newBed(t, withRoles)
+	b.create(configMap("cm", nil))
+	b.grant("patcher", "default", "jane", verbsOn("patch", "configmaps"))
+	body := `{apiVersion: v1, kind: ConfigMap, metadata: {name: %s}, data: {a: b}}`
+	there, absent := apply(configMaps+"/cm", "m", fmt.Sprintf(body, "cm"), ""), apply(configMaps+"/new", "m", fmt.Sprintf(body, "new"), "")
+	there.as, absent.as = "jane|crew", "jane|crew"
+	if answer, data := b.do(there); answer.StatusCode != http.StatusOK {
+		t.Errorf("%d %s", answer.StatusCode, data)
+	}
+	answer, data := b.do(absent)
+	if answer.StatusCode != http.StatusForbidden {
+		t.Errorf("%d %s", answer.StatusCode, data)
+	}
+	mustContain(t, data, `configmaps \"new\" is forbidden: User \"jane\" cannot create resource \"configmaps\"`)
+}
+
+// TestDryRuns: every verb does everything but the write.
+func TestDryRuns(t *testing.T) {
+	b := newBed(t)
+	b.hello()
+	b.create(configMap("cm", map[string]string{"a": "b"}))
+	b.create(podOn("p", ""))
+	before := b.durable.Revision()
+	merge := map[string]string{"Content-Type": "application/merge-patch+json"}
+	for _, c := range []call{
+		{method: "POST", path: configMaps + "?dryRun=All", body: `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"generateName":"x-"}}`},
+		{method: "PUT", path: configMaps + "/cm?dryRun=All", body: `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"cm"}}`},
+		{method: "PATCH", path: configMaps + "/cm?dryRun=All", body: `{"data":{"x":"y"}}`, header: merge},
+		apply(configMaps+"/cm", "m", `{apiVersion: v1, kind: ConfigMap, metadata: {name: cm}, data: {x: z}}`, "&dryRun=All"),
+		apply(configMaps+"/new", "m", `{apiVersion: v1, kind: ConfigMap, metadata: {name: new}, data: {x: z}}`, "&dryRun=All"),
+		{method: "DELETE", path: configMaps + "/cm?dryRun=All"},
+		{method: "DELETE", path: configMaps + "/cm", body: `{"dryRun":["All"]}`},
+		{method: "DELETE", path: configMaps + "?dryRun=All&labelSelector=a%3Db"},
+		{method: "PATCH", path: deployments + "/hello/scale?dryRun=All", body: `{"spec":{"replicas":7}}`, header: merge},
+		{method: "PATCH", path: deployments + "/hello/status?dryRun=All", body: `{"status":{"replicas":3}}`, header: merge},
+		{method: "POST", path: pods + "/p/binding?dryRun=All", body: `{"metadata":{"name":"p"},"target":{"kind":"Node","name":"n1"}}`},
+		{method: "POST", path: pods + "/p/eviction?dryRun=All", body: `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"p"}}`},
+		{method: "PUT", path: "/api/v1/namespaces/default/finalize?dryRun=All", body: `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"default"}}`},
+	} {
+		answer, data := b.do(c)
+		if answer.StatusCode >= 300 || b.durable.Revision() != before {
+			t.Fatalf("%s %s: %d %s, revision %d after %d", c.method, c.path, answer.StatusCode, data, b.durable.Revision(), before)
+		}
+	}
+}
