@@ -63,7 +63,7 @@ func (s *Server) impersonate(req *request) error {
 		}
 	}
 	as.addKnown()
-	req.user = as
+	req.actor, req.user = actor.Clone(), as
 	return nil
 }
 

@@ -5,10 +5,12 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/apiserver/access"
 	"github.com/shoal-edge/shoal/apiserver/reviews"
 	"github.com/shoal-edge/shoal/store"
 )
@@ -16,8 +18,12 @@ import (
 // request is an HTTP request and what its path and method mean.
 type request struct {
 	*http.Request
-	user  user
-	query url.Values
+	began   time.Time
+	actor   *access.User // who acts as user; nil: user himself
+	allowed bool
+	auditID string
+	user    user
+	query   url.Values
 
 	isResource bool
 	gv         schema.GroupVersion
@@ -36,7 +42,7 @@ type request struct {
 
 // parse reads a request's path. It never fails: what it does not understand is simply not served.
 func parse(r *http.Request) *request {
-	req := &request{Request: r, query: r.URL.Query(), verb: strings.ToLower(r.Method)}
+	req := &request{Request: r, began: time.Now(), query: r.URL.Query(), verb: strings.ToLower(r.Method)}
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	switch {
 	case parts[0] == "api" && len(parts) > 2:

@@ -15,9 +15,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 
 	"github.com/shoal-edge/shoal/apiserver/access"
+	"github.com/shoal-edge/shoal/apiserver/audit"
 	"github.com/shoal-edge/shoal/apiserver/fieldmanager"
 	"github.com/shoal-edge/shoal/apiserver/tokens"
 	"github.com/shoal-edge/shoal/store"
@@ -55,6 +57,8 @@ type Config struct {
 	Members Members
 	// DialDevice opens a tunnel to a device's HTTP API. Nil: no streams.
 	DialDevice func(ctx context.Context, node string) (net.Conn, error)
+	// Audit records who asked what. Nil: nothing is recorded.
+	Audit *audit.Log
 	// Registry collects our metrics, and /metrics shows it. Nil: neither.
 	Registry *prometheus.Registry
 	// Ready adds checks to /readyz, by name.
@@ -93,7 +97,8 @@ type Server struct {
 	formats  *formats
 	fields   *fieldmanager.Managers
 
-	transfers sync.Mutex // one snapshot at a time
+	transfers sync.Mutex    // one snapshot at a time
+	strangers *rate.Limiter // of those who are nobody, in the audit log
 }
 
 // limitCopies bounds what the copy operations of one JSON patch add up to: doubled often enough, they fill any memory. The
@@ -125,11 +130,12 @@ func New(cfg Config) *Server {
 		cfg.ForwardSlow = cfg.Forward
 	}
 	return &Server{
-		cfg:      cfg,
-		inFlight: make(chan struct{}, cfg.MaxInFlight),
-		metrics:  newMetrics(cfg.Registry),
-		formats:  newFormats(),
-		fields:   fieldmanager.New(),
+		cfg:       cfg,
+		inFlight:  make(chan struct{}, cfg.MaxInFlight),
+		metrics:   newMetrics(cfg.Registry),
+		formats:   newFormats(),
+		strangers: rate.NewLimiter(strangersPerSecond, strangersAtOnce),
+		fields:    fieldmanager.New(),
 	}
 }
 
@@ -169,6 +175,10 @@ func (s *Server) serve(w *recorder, req *request) error {
 	req.Request = req.WithContext(access.WithUser(req.Context(), &req.user.User))
 	if err := s.authorize(req); err != nil {
 		return err
+	}
+	req.allowed = true
+	if req.longRunning() {
+		s.audit(req, audit.StageStarted, 0)
 	}
 	if req.URL.Path == SnapshotPath {
 		return s.serveSnapshot(w, req)
@@ -231,6 +241,7 @@ func (s *Server) serveOther(w http.ResponseWriter, req *request) error {
 
 // finish turns a panic into an answer, counts the request and lifts its write deadline from the connection.
 func (s *Server) finish(w *recorder, req *request, began time.Time) {
+	defer func() { s.audit(req, audit.StageComplete, w.code) }()
 	if p := recover(); p != nil {
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p)

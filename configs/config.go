@@ -64,6 +64,16 @@ type Server struct {
 	// SecretsKeyFile holds the keys under which Secrets are stored. Default: pki/secrets.keys in the data folder. On another
 	// medium it is not stolen with the card.
 	SecretsKeyFile string `yaml:"secretsKeyFile"`
+	Audit          Audit  `yaml:"audit"`
+}
+
+// Audit configures the record of requests to the API.
+type Audit struct {
+	// File is what this server records the requests in that clients make to it. Default: none, nothing is recorded.
+	File string `yaml:"file"`
+	// MaxSizeMB is how large it may become before it is renamed to File.1, and MaxFiles how many older ones stay. Defaults: 16, 4.
+	MaxSizeMB int `yaml:"maxSizeMB"`
+	MaxFiles  int `yaml:"maxFiles"`
 }
 
 // Agent configures the part that runs pods.

@@ -19,6 +19,8 @@ const (
 	DefaultElectionTimeout = 500 * time.Millisecond
 	DefaultVoters          = 3
 	DefaultVoterGrace      = 2 * time.Minute
+	DefaultAuditSizeMB     = 16
+	DefaultAuditFiles      = 4
 	DefaultHeartbeat       = 10 * time.Second
 	DefaultContainerd      = "/run/containerd/containerd.sock"
 	DefaultCNIConfDir      = "/etc/cni/net.d"
@@ -68,11 +70,18 @@ func (c *Config) setDefaults() error {
 			*d.field = d.value
 		}
 	}
-	if c.Server.NodeBits == 0 {
-		c.Server.NodeBits = DefaultNodeBits
-	}
-	if c.Server.Voters == 0 {
-		c.Server.Voters = DefaultVoters
+	for _, d := range []struct {
+		field *int
+		value int
+	}{
+		{&c.Server.NodeBits, DefaultNodeBits},
+		{&c.Server.Voters, DefaultVoters},
+		{&c.Server.Audit.MaxSizeMB, DefaultAuditSizeMB},
+		{&c.Server.Audit.MaxFiles, DefaultAuditFiles},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
 	}
 	for i := range c.Agent.Devices {
 		if d := &c.Agent.Devices[i]; d.ContainerPath == "" {

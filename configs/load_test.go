@@ -32,6 +32,8 @@ func TestParseErrors(t *testing.T) {
 		"two documents":      {"nodeName: a\n---\nnodeName: b\n", "more than one YAML document"},
 		"bad name":           {"nodeName: Pi_1\n", `nodeName "Pi_1"`},
 		"relative folder":    {"dataDir: x\n", "must be an absolute path"},
+		"relative audit log": {"server:\n  audit: {file: x}\n", "server.audit.file"},
+		"no audit log":       {"server:\n  audit: {maxFiles: -1}\n", "maxFiles -1 must be at least 1"},
 		"relative key file":  {"server:\n  secretsKeyFile: x\n", "server.secretsKeyFile"},
 		"join address":       {"join: {servers: [10.0.0.1]}\n", "must be host:port"},
 		"two tokens":         {"join: {token: a, tokenFile: b}\n", "keep one"},

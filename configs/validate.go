@@ -53,6 +53,11 @@ func (s *Server) validate() error {
 	if s.SecretsKeyFile != "" && !filepath.IsAbs(s.SecretsKeyFile) {
 		return fmt.Errorf("server.secretsKeyFile %q must be an absolute path", s.SecretsKeyFile)
 	}
+	if a := s.Audit; a.File != "" && !filepath.IsAbs(a.File) {
+		return fmt.Errorf("server.audit.file %q must be an absolute path", a.File)
+	} else if a.MaxSizeMB < 1 || a.MaxFiles < 1 {
+		return fmt.Errorf("server.audit: maxSizeMB %d and maxFiles %d must be at least 1", a.MaxSizeMB, a.MaxFiles)
+	}
 	if s.Voters != 1 && s.Voters != 3 && s.Voters != 5 {
 		return fmt.Errorf("server.voters %d must be 1, 3 or 5", s.Voters)
 	}

@@ -71,7 +71,7 @@ others with 'shoal server' or 'shoal agent'. Then use kubectl. 'shoal dev' shows
 		return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
 	})
 	root.AddCommand(
-		newServer(), newAgent(), newWitness(), newMembers(), newToken(), newSnapshot(), newSecrets(), newRecover(), newVersion(),
+		newServer(), newAgent(), newWitness(), newMembers(), newToken(), newSnapshot(), newSecrets(), newAudit(), newRecover(), newVersion(),
 		dev.Command(dev.WithFake(runFake)),
 	)
 	return root

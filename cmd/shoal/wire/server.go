@@ -20,6 +20,7 @@ import (
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/apiserver"
+	"github.com/shoal-edge/shoal/apiserver/audit"
 	"github.com/shoal-edge/shoal/apiserver/tokens"
 	"github.com/shoal-edge/shoal/controllers"
 	"github.com/shoal-edge/shoal/pki"
@@ -46,6 +47,7 @@ type Server struct {
 	gate     *transport.Gate
 	registry *prometheus.Registry
 	agent    *Agent
+	audit    *audit.Log // nil: nothing is recorded
 }
 
 // volatile is the store of one leadership, and who writes to it.
@@ -87,6 +89,9 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.keys, err = openKeys(o.Config, o.Logger); err != nil {
+		return nil, err
+	}
+	if s.audit, err = openAudit(o, s.registry); err != nil {
 		return nil, err
 	}
 	s.mux = pki.NewMux(listener, s.id.server, o.Logger)
@@ -252,6 +257,9 @@ func (s *Server) runControlPlane(ctx context.Context, group *errgroup.Group) {
 		return announcer.run(ctx)
 	})
 	group.Go(func() error { return s.keepKeys(ctx) })
+	if s.audit != nil {
+		group.Go(func() error { return s.audit.Run(ctx) })
+	}
 }
 
 // deviceOf names the device at the other end of a link.
@@ -261,6 +269,21 @@ func deviceOf(state tls.ConnectionState) (string, error) {
 		return "", fmt.Errorf("%q is not a device", state.PeerCertificates[0].Subject.CommonName)
 	}
 	return name, nil
+}
+
+// openAudit opens the record of requests, if there is to be one.
+func openAudit(o Options, registry *prometheus.Registry) (*audit.Log, error) {
+	c := o.Config.Server.Audit
+	if c.File == "" {
+		return nil, nil
+	}
+	l, err := audit.Open(audit.Config{
+		File: c.File, MaxBytes: int64(c.MaxSizeMB) << 20, MaxFiles: c.MaxFiles, Logger: o.Logger, Registry: registry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("server.audit.file: %w", err)
+	}
+	return l, nil
 }
 
 // tokenKey is the key that signs the tokens of service accounts.
@@ -287,6 +310,7 @@ func (s *Server) serveAPI(ctx context.Context) error {
 		Client:      s.strictClient(authorizer.Guards()),
 		Durable:     s.durable,
 		Authorizer:  authorizer,
+		Audit:       s.audit,
 		Tokens:      tokens.New(tokens.Config{Store: s.durable, Key: s.tokenKey}),
 		Consensus:   consensus{s.node},
 		Forward:     forward,
