@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -121,7 +122,7 @@ func TestUnknownFieldsWarn(t *testing.T) {
 func TestTooManyRequests(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	b := newBed(t, func(_ *bed, cfg *apiserver.Config) {
-		cfg.MaxInFlight = 1
+		cfg.MaxInFlight, cfg.QueueWait = 1, 50*time.Millisecond
 		cfg.Ready = map[string]func() error{"slow": func() error { close(entered); <-leave; return nil }}
 	})
 	done := make(chan int)
@@ -142,6 +143,16 @@ func TestTooManyRequests(t *testing.T) {
 	answer, data := b.do(call{path: configMaps})
 	if answer.StatusCode != http.StatusTooManyRequests || answer.Header.Get("Retry-After") == "" {
 		t.Errorf("%d %s", answer.StatusCode, data)
+	}
+	// Who elects a leader, a device, and another server are not kept waiting by others.
+	for path, as := range map[string]string{
+		"/apis/coordination.k8s.io/v1/namespaces/default/leases": "",
+		"/api/v1/pods?fieldSelector=spec.nodeName%3Dn1":          "system:node:n1|system:nodes",
+		"/shoal/v1/readindex":                                    "system:shoal:server:b|system:shoal:servers",
+	} {
+		if answer, data := b.do(call{path: path, as: as}); answer.StatusCode != http.StatusOK {
+			t.Errorf("%s: %d %s", path, answer.StatusCode, data)
+		}
 	}
 	close(leave)
 	if code := <-done; code != http.StatusOK {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/shoal-edge/shoal/apiserver/access"
 	"github.com/shoal-edge/shoal/apiserver/audit"
+	"github.com/shoal-edge/shoal/apiserver/fairness"
 	"github.com/shoal-edge/shoal/apiserver/fieldmanager"
 	"github.com/shoal-edge/shoal/apiserver/tokens"
 	"github.com/shoal-edge/shoal/store"
@@ -67,8 +68,10 @@ type Config struct {
 	Version string
 	Now     func() time.Time
 	Logger  *slog.Logger
-	// MaxInFlight bounds the requests that are worked on at once, long-running ones aside.
+	// MaxInFlight bounds the requests that are worked on at once, long-running ones aside. Devices and leases have room of their
+	// own, a quarter of it. QueueWait is how long a request waits for room.
 	MaxInFlight int
+	QueueWait   time.Duration
 	// LeaderWait is how long a request waits for a leader, so that clients ride over a fail-over.
 	LeaderWait time.Duration
 	// BookmarkEvery is after how much silence a watch that asked for bookmarks tells how far it is.
@@ -78,6 +81,7 @@ type Config struct {
 // Limits of the HTTP listener.
 const (
 	defaultMaxInFlight = 200
+	defaultQueueWait   = 5 * time.Second
 	defaultLeaderWait  = 5 * time.Second
 	defaultBookmark    = time.Minute
 	maxBodyBytes       = 3 << 20
@@ -91,11 +95,11 @@ const (
 
 // Server answers API requests.
 type Server struct {
-	cfg      Config
-	inFlight chan struct{}
-	metrics  *metrics
-	formats  *formats
-	fields   *fieldmanager.Managers
+	cfg            Config
+	shared, system *fairness.Queue // of the requests that are worked on
+	metrics        *metrics
+	formats        *formats
+	fields         *fieldmanager.Managers
 
 	transfers sync.Mutex    // one snapshot at a time
 	strangers *rate.Limiter // of those who are nobody, in the audit log
@@ -120,6 +124,9 @@ func New(cfg Config) *Server {
 	if cfg.MaxInFlight <= 0 {
 		cfg.MaxInFlight = defaultMaxInFlight
 	}
+	if cfg.QueueWait <= 0 {
+		cfg.QueueWait = defaultQueueWait
+	}
 	if cfg.LeaderWait <= 0 {
 		cfg.LeaderWait = defaultLeaderWait
 	}
@@ -131,7 +138,8 @@ func New(cfg Config) *Server {
 	}
 	return &Server{
 		cfg:       cfg,
-		inFlight:  make(chan struct{}, cfg.MaxInFlight),
+		shared:    newQueue(cfg, cfg.MaxInFlight),
+		system:    newQueue(cfg, cfg.MaxInFlight/4+1),
 		metrics:   newMetrics(cfg.Registry),
 		formats:   newFormats(),
 		strangers: rate.NewLimiter(strangersPerSecond, strangersAtOnce),
@@ -173,6 +181,13 @@ func (s *Server) serve(w *recorder, req *request) error {
 		}
 	}
 	req.Request = req.WithContext(access.WithUser(req.Context(), &req.user.User))
+	if queue := s.queueOf(req); queue != nil {
+		release, ok := queue.Enter(req.Context(), req.user.Name)
+		if !ok {
+			return errTooBusy()
+		}
+		defer release()
+	}
 	if err := s.authorize(req); err != nil {
 		return err
 	}
@@ -184,12 +199,6 @@ func (s *Server) serve(w *recorder, req *request) error {
 		return s.serveSnapshot(w, req)
 	}
 	if !req.longRunning() {
-		select {
-		case s.inFlight <- struct{}{}:
-			defer func() { <-s.inFlight }()
-		default:
-			return errTooBusy()
-		}
 		ctx, cancel := context.WithTimeout(req.Context(), requestTimeout)
 		defer cancel()
 		req.Request = req.WithContext(ctx)
