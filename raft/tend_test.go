@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,7 +48,22 @@ func (c *testCluster) add(witness bool) *member {
 	return m
 }
 
-// voters waits until exactly these have a vote, in the order of their names.
+// fill writes many objects at once.
+func (c *testCluster) fill(name string, objects int, value string) {
+	c.Helper()
+	m := c.leader()
+	var writes sync.WaitGroup
+	for i := range objects {
+		writes.Go(func() {
+			if _, err := m.Propose(c.soon(), put(fmt.Sprint(name, "-", i), value)); err != nil {
+				c.Error(err)
+			}
+		})
+	}
+	writes.Wait()
+}
+
+// awaitVoters waits until exactly these have a vote, in the order of their names.
 func (c *testCluster) awaitVoters(want ...string) {
 	c.Helper()
 	c.await(fmt.Sprint("the voters ", want), func() bool { return slices.Equal(c.voterIDs(), want) })
@@ -328,14 +344,10 @@ func TestSpareCatchesUpFirst(t *testing.T) {
 	})
 	c.awaitVoters("s0", "s1", "s2")
 	c.kill(3)
-	for i := range 600 {
-		c.write(fmt.Sprint("n-", i), strings.Repeat("v", 1000))
-	}
+	c.fill("n", 600, strings.Repeat("v", 1000))
 	last := c.leader().raft.LastIndex()
 	c.kill((c.index(c.leader()) + 1) % 3)
-	for i := range 50 {
-		c.write(fmt.Sprint("m-", i), "v")
-	}
+	c.fill("m", 50, "v")
 	spare := c.start(3)
 	for !slices.Contains(c.voterIDs(), "s3") {
 		time.Sleep(time.Millisecond)

@@ -187,13 +187,9 @@ func TestVoteIsWhole(t *testing.T) {
 func TestWitnessKeepsNoObjects(t *testing.T) {
 	c := newSite(t, func(cfg *Config) { cfg.CheckpointEntries, cfg.TrailingLogs = 50, 20 })
 	const secret = "nothing for a witness"
-	for i := range 120 {
-		c.write(fmt.Sprint("n-", i), secret)
-	}
+	c.fill("n", 120, secret)
 	c.kill(witness)
-	for i := range 120 {
-		c.write(fmt.Sprint("m-", i), secret)
-	}
+	c.fill("m", 120, secret)
 	before := c.leader().checkpoint.header().Index
 	w := c.start(witness)
 	c.await("the witness got a checkpoint", func() bool { return w.checkpoint.header().Index >= before })
