@@ -25,7 +25,7 @@ type Export struct {
 func Mount(dir string) (*Export, error) {
 	root := &fusefs.Inode{}
 	server, err := fusefs.Mount(dir, root, &fusefs.Options{MountOptions: fuse.MountOptions{
-		DirectMountStrict: true, MaxWrite: 1 << 20, FsName: "shoal-powercut", Name: "shoal-powercut", DisableXAttrs: true,
+		DirectMountStrict: true, MaxWrite: 512 << 10, FsName: "shoal-powercut", Name: "shoal-powercut", DisableXAttrs: true,
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("mount the disks: %w", err)
