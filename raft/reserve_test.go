@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	hraft "github.com/hashicorp/raft"
@@ -163,5 +164,38 @@ func TestNoCheckpointBoundsTheLog(t *testing.T) {
 	items, _ := m.store.All()
 	if diff := cmp.Diff(2, len(items)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestLeaderWithoutADisk has the leader's disk refuse all writes: another server leads, and the old one takes no part until its disk
+// takes writes again. Then it catches up with no help.
+func TestLeaderWithoutADisk(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	c.same(c.write("before", "v"))
+	broken := c.leader()
+	refuse := &fs.PathError{Op: "write", Path: broken.log.path, Err: syscall.EIO}
+	broken.log.writing.Lock()
+	broken.log.distrust, broken.log.tried = refuse, time.Now().Add(time.Hour) // it is not tried again before the test says so
+	broken.log.writing.Unlock()
+	if _, err := broken.Propose(c.soon(), put("lost", "v")); err == nil {
+		t.Error("a write is acknowledged by a leader without a disk")
+	}
+	revision := c.write("during", "v")
+	if m := c.leader(); m == broken {
+		t.Error("it still leads")
+	}
+	for i, m := range c.members {
+		if m != broken {
+			if err := m.store.Wait(c.soon(), revision); err != nil {
+				t.Errorf("server %d: %v", i, err)
+			}
+		}
+	}
+	broken.log.writing.Lock()
+	broken.log.tried = time.Time{}
+	broken.log.writing.Unlock()
+	c.same(c.write("after", "v"))
+	if broken.OnProbation() {
+		t.Error("it counts as one that has lost what it knew")
 	}
 }
