@@ -24,6 +24,8 @@ var served = sync.OnceValue(func() *table {
 		kinds: []*Kind{
 			configMaps(), endpoints(), event, limitRanges(), namespaces(), nodes(), persistentVolumeClaims(), persistentVolumes(),
 			podTemplates(), pods(), replicationControllers(), resourceQuotas(), secrets(), serviceAccounts(), services(),
+			mutatingWebhookConfigurations(), validatingAdmissionPolicies(), validatingAdmissionPolicyBindings(),
+			validatingWebhookConfigurations(),
 			controllerRevisions(), daemonSets(), deployments(), replicaSets(), statefulSets(),
 			autoscaler,
 			cronJobs(), jobs(),

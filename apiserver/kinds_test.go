@@ -85,6 +85,10 @@ func (c *kindCase) run(t *testing.T, object *unstructured.Unstructured, k *api.K
 		refused(t, b, call{method: "POST", path: collection, body: merged(t, good, bad.Patch)}, bad.Says)
 	}
 
+	if tried, _ := b.do(call{method: "POST", path: collection + "?dryRun=All", body: good}); !strings.Contains(tried.Header.Get("Warning"), c.Warns) ||
+		tried.Header.Get("Warning") != "" && c.Warns == "" {
+		t.Errorf("warned of %q", tried.Header.Get("Warning"))
+	}
 	made := b.write(call{method: "POST", path: collection + "?fieldValidation=Strict", body: good}, 201)
 	if made.GetUID() == "" || made.GetResourceVersion() == "" || made.GetAPIVersion() != object.GetAPIVersion() {
 		t.Errorf("created: %v", made)
