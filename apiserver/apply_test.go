@@ -154,6 +154,24 @@ func TestWritesAreTracked(t *testing.T) {
 	}
 }
 
+// TestLargeObjectsAreNotTracked: that its entries would make an object too large is no reason to refuse it, unless it is applied.
+func TestLargeObjectsAreNotTracked(t *testing.T) {
+	b := newBed(t)
+	var data []string
+	for i := range 3100 {
+		data = append(data, fmt.Sprintf(`"%0253d":""`, i))
+	}
+	body := `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":%q},"data":{` + strings.Join(data, ",") + `}}`
+	large := fresh[corev1.ConfigMap](b, call{method: "POST", path: configMaps, body: fmt.Sprintf(body, "a")})
+	if len(large.Data) != len(data) || len(large.ManagedFields) != 0 {
+		t.Errorf("%d fields, %d entries", len(large.Data), len(large.ManagedFields))
+	}
+	answer, text := b.do(apply(configMaps+"/b", "m", fmt.Sprintf(body, "b"), ""))
+	if answer.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("%d %s", answer.StatusCode, text)
+	}
+}
+
 // TestStoreWritesAreNotTracked: controllers and devices write through the store, and own nothing.
 func TestStoreWritesAreNotTracked(t *testing.T) {
 	b := newBed(t)

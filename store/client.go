@@ -197,6 +197,16 @@ func (t *target) encode(obj api.Object) ([]byte, error) {
 	return value, nil
 }
 
+// encodeTracked is encode for an object whose entries somebody noted: one that only they make too large is stored without them.
+func (t *target) encodeTracked(obj api.Object, o options) ([]byte, error) {
+	value, err := t.encode(obj)
+	if o.track == nil || !apierrors.IsRequestEntityTooLargeError(err) || len(obj.GetManagedFields()) == 0 {
+		return value, err
+	}
+	obj.SetManagedFields(nil)
+	return t.encode(obj)
+}
+
 func (c *Client) admitAll(ctx context.Context, t *target, a *Admission) error {
 	a.Kind, a.Reader = t.kind, c.Reader()
 	for _, admitter := range c.admit {

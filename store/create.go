@@ -56,7 +56,7 @@ func (c *Client) createAt(ctx context.Context, t *target, obj api.Object, o opti
 	if _, exists := t.store.Get(t.key); exists {
 		return nil, apierrors.NewAlreadyExists(t.resource(), t.key.Name)
 	}
-	value, err := t.encode(obj)
+	value, err := t.encodeTracked(obj, o)
 	if err != nil || o.dryRun {
 		return obj, err
 	}

@@ -108,7 +108,7 @@ func (c *Client) update(ctx context.Context, t *target, sub string, newer api.Ob
 	op := Op{Key: t.key, Expect: item.Revision}
 	gone := finished(newer, older)
 	if !gone {
-		if op.Value, err = t.encode(newer); err != nil {
+		if op.Value, err = t.encodeTracked(newer, o); err != nil {
 			return nil, err
 		}
 		if t.holds(item, op.Value) {
