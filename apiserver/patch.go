@@ -88,6 +88,7 @@ func replace(req *request, obj, patched api.Object) error {
 	if err := samePlace(req, patched); err != nil {
 		return err
 	}
+	singleOwners(req, patched, whenPatched)
 	reflect.ValueOf(obj).Elem().Set(reflect.ValueOf(patched).Elem())
 	return nil
 }

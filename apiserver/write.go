@@ -38,6 +38,7 @@ func (s *Server) decodeObject(req *request) (api.Object, error) {
 	if err := s.decode(req, req.kind.GVK, obj); err != nil {
 		return nil, err
 	}
+	singleOwners(req, obj, whenSent)
 	return toStored(req.kind, obj)
 }
 

@@ -235,3 +235,24 @@ func TestEventsAreCreatedByUpdate(t *testing.T) {
 		t.Errorf("%d events", len(list.Items))
 	}
 }
+
+// TestOwnersAreNamedOnce: the garbage collector counts owners, so that none may be there twice.
+func TestOwnersAreNamedOnce(t *testing.T) {
+	b := newBed(t)
+	owner := `{"apiVersion":"v1","kind":"ConfigMap","name":"o","uid":"u-1"}`
+	body := `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"cm","ownerReferences":[` + owner + `,` + owner + `]}}`
+	var cm corev1.ConfigMap
+	answer := b.get(&cm, call{method: "POST", path: configMaps, body: body})
+	want := `299 - ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such ` +
+		`requests as early as 1.24; please fix your requests; duplicate UID(s) observed: u-1"`
+	if got := answer.Header.Get("Warning"); got != want || len(cm.OwnerReferences) != 1 {
+		t.Errorf("%q %v", got, cm.OwnerReferences)
+	}
+	answer = b.get(&cm, call{
+		method: "PATCH", path: configMaps + "/cm", body: `[{"op":"add","path":"/metadata/ownerReferences/-","value":` + owner + `}]`,
+		header: map[string]string{"Content-Type": "application/json-patch+json"},
+	})
+	if got := answer.Header.Get("Warning"); !strings.Contains(got, "after mutating admission happens") || len(cm.OwnerReferences) != 1 {
+		t.Errorf("%q %v", got, cm.OwnerReferences)
+	}
+}
