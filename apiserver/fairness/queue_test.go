@@ -29,35 +29,41 @@ func TestOneCannotTakeAll(t *testing.T) {
 				}
 			}()
 		}
+		count := func(what string) int {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return results[what]
+		}
 		for range 20 {
 			ask("greedy")
 		}
-		synctest.Wait()
-		if results["greedy true"] != 6 || results["greedy false"] != 10 {
-			t.Errorf("%v", results) // six run, four wait, the others are turned away
+		if let, away := count("greedy true"), count("greedy false"); let != 6 || away != 10 {
+			t.Errorf("%d run, %d were turned away", let, away) // four wait
 		}
 		ask("modest")
-		synctest.Wait()
-		if results["modest true"] != 1 {
-			t.Errorf("%v", results)
+		if count("modest true") != 1 {
+			t.Error("there is no room for another")
 		}
 		mu.Lock()
 		first := held[0]
 		mu.Unlock()
 		first()
 		first() // once counts
-		synctest.Wait()
-		if results["greedy true"] != 7 {
-			t.Errorf("%v", results)
+		if let := count("greedy true"); let != 7 {
+			t.Errorf("%d were let in", let)
 		}
 		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		if results["greedy false"] != 13 {
-			t.Errorf("%v", results) // three have waited for too long
+		if away := count("greedy false"); away != 13 {
+			t.Errorf("%d were turned away", away) // three have waited for too long
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		for _, release := range held {
 			release()
 		}
+		q.mu.Lock()
+		defer q.mu.Unlock()
 		if q.running != 0 || len(q.flows) != 0 {
 			t.Errorf("%d run, %d are known", q.running, len(q.flows))
 		}
