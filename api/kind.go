@@ -103,6 +103,9 @@ type Kind struct {
 	// Parts are the subresources besides status that write a part of the object, such as "approval".
 	Parts map[string]Part
 
+	// PrepareDelete edits an object that is deleted for the first time, such as to hold it back. Nil: nothing.
+	PrepareDelete func(o Object, now time.Time)
+
 	// Warn returns what a client that creates (older is nil) or updates an object should know of it. Nil: nothing.
 	Warn func(newer, older Object) []string
 

@@ -26,6 +26,7 @@ var served = sync.OnceValue(func() *table {
 			podTemplates(), pods(), replicationControllers(), resourceQuotas(), secrets(), serviceAccounts(), services(),
 			mutatingWebhookConfigurations(), validatingAdmissionPolicies(), validatingAdmissionPolicyBindings(),
 			validatingWebhookConfigurations(),
+			customResourceDefinitions(),
 			controllerRevisions(), daemonSets(), deployments(), replicaSets(), statefulSets(),
 			autoscaler,
 			cronJobs(), jobs(),

@@ -54,6 +54,9 @@ func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptio
 	if err := c.admitAll(ctx, t, &Admission{Operation: OpDelete, Old: obj.DeepCopyObject().(api.Object), DryRun: dryRun}); err != nil {
 		return nil, err
 	}
+	if t.kind.PrepareDelete != nil && obj.GetDeletionTimestamp() == nil {
+		t.kind.PrepareDelete(obj, c.now())
+	}
 	changed, stays := c.terminate(t.kind, obj, opts)
 	if dryRun || stays && !changed {
 		return obj, nil

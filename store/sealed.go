@@ -153,7 +153,7 @@ func (s *Store) CheckSeal(item Item) (stale bool, err error) {
 
 // Decode makes an object of an item, as the caller's own.
 func (s *Store) Decode(item Item) (api.Object, error) {
-	kind := s.kinds[item.Key.Resource]
+	kind := s.Kind(item.Key.Resource)
 	if kind == nil {
 		return nil, fmt.Errorf("store: %s is of an unknown kind", item.Key)
 	}

@@ -9,6 +9,7 @@ import (
 	"unique"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 )
 
 // Defaults of Config.
@@ -38,6 +39,7 @@ type Store struct {
 	kinds     map[string]*api.Kind
 	types     map[reflect.Type]*api.Kind
 	persisted bool
+	customs   customs
 	sealer    Sealer
 	sealing   *inFlight // from sealing a value until its proposal is decided
 	logger    *slog.Logger
@@ -85,10 +87,20 @@ func New(cfg Config) *Store {
 }
 
 // Kind returns the kind stored under a group-resource such as "deployments.apps", or nil.
-func (s *Store) Kind(resource string) *api.Kind { return s.kinds[resource] }
+func (s *Store) Kind(resource string) *api.Kind {
+	if kind := s.kinds[resource]; kind != nil {
+		return kind
+	}
+	return s.customKind(resource)
+}
 
 // KindFor returns the kind of a Go object, or nil.
-func (s *Store) KindFor(obj api.Object) *api.Kind { return s.types[reflect.TypeOf(obj)] }
+func (s *Store) KindFor(obj api.Object) *api.Kind {
+	if o, ok := obj.(*custom.Object); ok {
+		return o.Kind()
+	}
+	return s.types[reflect.TypeOf(obj)]
+}
 
 // Revision is the newest revision that has been applied.
 func (s *Store) Revision() uint64 {

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 )
 
 // Reader reads objects of both state classes. Lists over all namespaces of a kind that has both are joined; their revision
@@ -13,6 +14,9 @@ func (c *Client) Reader() Reader { return view{c} }
 // ReaderFor returns the one store that holds a kind's objects of a namespace. It fails for volatile ones away from the
 // leader, with an API error.
 func (c *Client) ReaderFor(kind *api.Kind, namespace string) (*Store, error) {
+	if kind.ClassOf(namespace) == api.Durable {
+		return c.durable, nil
+	}
 	t, err := c.target(Key{Resource: kind.Storage().GroupResource(), Namespace: namespace})
 	if err != nil {
 		return nil, err
@@ -37,6 +41,9 @@ func (c *Client) ListAt(kind *api.Kind, namespace string, revision uint64) ([]It
 	more, _ := volatile.List(kind.GroupResource(), namespace)
 	return merge(list, more), nil
 }
+
+// Definitions returns the definitions of all custom kinds.
+func (c *Client) Definitions() []*custom.Definition { return c.durable.Definitions() }
 
 type view struct{ c *Client }
 
