@@ -29,6 +29,7 @@ const (
 	replicaSets     = "replicasets.apps"
 	serviceAccounts = "serviceaccounts"
 	configMaps      = "configmaps"
+	definitions     = "customresourcedefinitions.apiextensions.k8s.io"
 	clusterRoles    = "clusterroles.rbac.authorization.k8s.io"
 )
 
@@ -79,6 +80,7 @@ type Controllers struct {
 	podNet   netip.Prefix
 
 	feeds   []*feed
+	custom  *customFeeds
 	loops   []*loop
 	runners []func(context.Context) error
 }
@@ -98,6 +100,8 @@ func New(cfg Config) (*Controllers, error) {
 		recorder: NewRecorder(RecorderConfig{Client: cfg.Client, Component: "shoal", Now: cfg.Now, Logger: cfg.Logger}),
 	}
 	c.runners = append(c.runners, c.recorder.Run)
+	c.addCustomFeeds()
+	c.addDefinitions()
 	c.addNamespaces()
 	c.addRoles()
 	c.addReplicaSets()
@@ -140,6 +144,9 @@ func (c *Controllers) Run(ctx context.Context) error {
 		if err := f.list(); err != nil {
 			return fmt.Errorf("controllers: %w", err)
 		}
+	}
+	if err := c.custom.follow(); err != nil {
+		return fmt.Errorf("controllers: %w", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, f := range c.feeds {

@@ -37,6 +37,7 @@ func (c *Controllers) addGarbage() {
 		}
 		c.follow(kind.GroupResource(), "", reader{changed: g.note})
 	}
+	c.custom.readers = append(c.custom.readers, reader{changed: g.note})
 }
 
 // note decides from the metadata alone whether an object has to be looked at.
@@ -48,7 +49,7 @@ func (g *garbage) note(ch *change) {
 			g.loop.add(dependent)
 		}
 		for _, ref := range meta.OwnerReferences {
-			if k, ok := ownerKey(meta.Namespace, ref); ok {
+			if k, ok := g.ownerKey(meta.Namespace, ref); ok {
 				g.loop.add(k) // it may wait for this one
 			}
 		}
@@ -103,7 +104,7 @@ func (g *garbage) remember(k store.Key, refs, before []metav1.OwnerReference) {
 // of returns the dependents of an owner.
 func (g *garbage) of(owner types.UID) []store.Key {
 	var found []store.Key
-	for _, kind := range api.Kinds() {
+	for _, kind := range g.c.kinds() {
 		for _, item := range g.c.reader.ByIndex(kind.GroupResource(), store.OwnerIndex, string(owner)) {
 			found = append(found, item.Key)
 		}
@@ -117,12 +118,12 @@ func (g *garbage) of(owner types.UID) []store.Key {
 }
 
 // ownerKey is where an owner is, if it is of a kind that is served.
-func ownerKey(namespace string, ref metav1.OwnerReference) (store.Key, bool) {
+func (g *garbage) ownerKey(namespace string, ref metav1.OwnerReference) (store.Key, bool) {
 	version, err := schema.ParseGroupVersion(ref.APIVersion)
 	if err != nil {
 		return store.Key{}, false
 	}
-	kind := api.ByGVK(version.WithKind(ref.Kind))
+	kind := g.c.kind(version.WithKind(ref.Kind))
 	if kind == nil || kind.Namespaced && namespace == "" {
 		return store.Key{}, false
 	}
@@ -178,7 +179,7 @@ func (g *garbage) judge(ctx context.Context, k store.Key, meta *metav1.ObjectMet
 
 // owner looks an owner up; known is false for kinds that are not served.
 func (g *garbage) owner(namespace string, ref metav1.OwnerReference) (meta *metav1.ObjectMeta, exists, known bool) {
-	k, ok := ownerKey(namespace, ref)
+	k, ok := g.ownerKey(namespace, ref)
 	if !ok {
 		return nil, false, false
 	}

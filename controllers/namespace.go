@@ -60,6 +60,11 @@ func (c *Controllers) addNamespaces() {
 			}
 		}})
 	}
+	c.custom.readers = append(c.custom.readers, reader{changed: func(ch *change) {
+		if ch.deleted() && n.isEnding(ch.Item.Key.Namespace) {
+			n.loop.add(key(namespaces, "", ch.Item.Key.Namespace))
+		}
+	}})
 }
 
 func (n *namespaceLoop) isEnding(name string) bool {
@@ -138,11 +143,11 @@ func (n *namespaceLoop) end(ctx context.Context, namespace *corev1.Namespace) (t
 		return 0, nil
 	}
 	left := 0
-	for _, kind := range api.Kinds() {
+	for _, kind := range n.c.kinds() {
 		if !kind.Namespaced {
 			continue
 		}
-		count, err := n.empty(ctx, kind, namespace.Name)
+		count, err := n.c.empty(ctx, kind.GroupResource(), namespace.Name)
 		if err != nil {
 			return 0, err
 		}
@@ -162,17 +167,17 @@ func (n *namespaceLoop) end(ctx context.Context, namespace *corev1.Namespace) (t
 	return 0, nil
 }
 
-// empty deletes all objects of a kind and returns how many are still there.
-func (n *namespaceLoop) empty(ctx context.Context, kind *api.Kind, namespace string) (int, error) {
-	items, _ := n.c.reader.List(kind.GroupResource(), namespace)
+// empty deletes all objects of a resource, in one namespace or in all, and returns how many are still there.
+func (c *Controllers) empty(ctx context.Context, resource, namespace string) (int, error) {
+	items, _ := c.reader.List(resource, namespace)
 	for _, item := range items {
 		if metaOf(item.Value).DeletionTimestamp != nil {
 			continue
 		}
-		if _, err := n.c.client.Delete(ctx, item.Key, nil); err != nil && !apierrors.IsNotFound(err) {
+		if _, err := c.client.Delete(ctx, item.Key, nil); err != nil && !apierrors.IsNotFound(err) {
 			return 0, fmt.Errorf("delete %s: %w", item.Key, err)
 		}
 	}
-	remaining, _ := n.c.reader.List(kind.GroupResource(), namespace)
+	remaining, _ := c.reader.List(resource, namespace)
 	return len(remaining), nil
 }
