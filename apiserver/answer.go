@@ -7,12 +7,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 )
 
 // answer does what a request for a resource asks. It writes nothing before it can no longer fail, so that a request may be
 // tried again after an error.
 func (s *Server) answer(w http.ResponseWriter, req *request) error {
 	req.warnings = nil
+	if v := custom.Of(req.kind); v != nil && v.Deprecated != "" {
+		req.warn(v.Deprecated)
+	}
 	switch {
 	case req.isReview():
 		return s.serveReview(w, req)
@@ -76,7 +80,7 @@ func (s *Server) serveSubresource(w http.ResponseWriter, req *request) error {
 
 // writeShaped answers with one object in the form that was asked for.
 func (s *Server) writeShaped(w http.ResponseWriter, req *request, code int, obj api.Object) error {
-	out, err := negotiate(req.Request)
+	out, err := req.negotiate()
 	if err != nil {
 		return err
 	}

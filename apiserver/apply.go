@@ -119,6 +119,9 @@ func (s *Server) createApplied(req *request, obj api.Object, opts []store.Option
 		return nil, apierrors.NewConflict(req.groupResource(), req.name,
 			fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", uid))
 	}
+	if err := mayCreate(req); err != nil {
+		return nil, err
+	}
 	if err := samePlace(req, obj); err != nil {
 		return nil, err
 	}

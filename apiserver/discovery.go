@@ -32,17 +32,44 @@ type resource struct {
 }
 
 // catalogue is what is served, in the order that it is told.
-var catalogue = sync.OnceValue(func() []resource {
-	var all []resource
+type catalogue []resource
+
+// add adds a kind and its subresources.
+func (c *catalogue) add(k *api.Kind) {
+	gv := k.GVK.GroupVersion()
+	*c = append(*c, resource{
+		gv: gv, name: k.Resource, singular: k.Singular, kind: k.GVK.Kind, of: gv, namespaced: k.Namespaced,
+		verbs: k.Verbs, short: k.ShortNames, groups: k.Categories,
+	})
+	for _, sub := range slices.Sorted(slices.Values(k.Subresources)) {
+		*c = append(*c, subresource(k, sub))
+	}
+}
+
+func (c catalogue) sort() {
+	slices.SortStableFunc(c, func(a, b resource) int {
+		return cmp.Or(strings.Compare(a.gv.Group, b.gv.Group), version.CompareKubeAwareVersionStrings(b.gv.Version, a.gv.Version))
+	})
+}
+
+// catalogue adds the defined kinds to the built-in ones.
+func (s *Server) catalogue() catalogue {
+	defined := s.customVersions()
+	if len(defined) == 0 {
+		return builtIn()
+	}
+	all := slices.Clone(builtIn())
+	for _, v := range defined {
+		all.add(v.Kind)
+	}
+	all.sort()
+	return all
+}
+
+var builtIn = sync.OnceValue(func() catalogue {
+	var all catalogue
 	for _, k := range api.Served() {
-		gv := k.GVK.GroupVersion()
-		all = append(all, resource{
-			gv: gv, name: k.Resource, singular: k.Singular, kind: k.GVK.Kind, of: gv, namespaced: k.Namespaced,
-			verbs: k.Verbs, short: k.ShortNames, groups: k.Categories,
-		})
-		for _, sub := range slices.Sorted(slices.Values(k.Subresources)) {
-			all = append(all, subresource(k, sub))
-		}
+		all.add(k)
 	}
 	for _, r := range reviews.All() {
 		gv := r.GVK.GroupVersion()
@@ -51,9 +78,7 @@ var catalogue = sync.OnceValue(func() []resource {
 			verbs: []string{"create"},
 		})
 	}
-	slices.SortStableFunc(all, func(a, b resource) int {
-		return cmp.Or(strings.Compare(a.gv.Group, b.gv.Group), version.CompareKubeAwareVersionStrings(b.gv.Version, a.gv.Version))
-	})
+	all.sort()
 	return all
 })
 
@@ -88,9 +113,9 @@ func subresource(k *api.Kind, sub string) resource {
 }
 
 // groupVersions are the served ones, the core group left out; of a group, the version that clients should prefer comes first.
-func groupVersions() []schema.GroupVersion {
+func (c catalogue) groupVersions() []schema.GroupVersion {
 	var all []schema.GroupVersion
-	for _, r := range catalogue() {
+	for _, r := range c {
 		if r.gv.Group != "" && !slices.Contains(all, r.gv) {
 			all = append(all, r.gv)
 		}
@@ -102,9 +127,10 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, req *request) error {
 	path := strings.TrimSuffix(req.URL.Path, "/")
 	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	var answer runtime.Object
+	c := s.catalogue()
 	switch {
 	case path == "":
-		return s.writePlain(w, req, metav1.RootPaths{Paths: rootPaths()})
+		return s.writePlain(w, req, metav1.RootPaths{Paths: c.rootPaths()})
 	case (path == "/api" || path == "/apis") && wantsAggregated(req.Request):
 		return s.serveAggregated(w, req, path == "/api")
 	case path == "/api":
@@ -114,21 +140,21 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, req *request) error {
 		}
 	case path == "/apis":
 		list := &metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
-		for _, gv := range groupVersions() {
+		for _, gv := range c.groupVersions() {
 			if n := len(list.Groups); n == 0 || list.Groups[n-1].Name != gv.Group {
-				list.Groups = append(list.Groups, *groupOf(gv.Group))
+				list.Groups = append(list.Groups, *c.groupOf(gv.Group))
 			}
 		}
 		answer = list
 	case parts[0] == "apis" && len(parts) == 2:
-		if group := groupOf(parts[1]); group != nil {
+		if group := c.groupOf(parts[1]); group != nil {
 			group.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
 			answer = group
 		}
 	case parts[0] == "api" && len(parts) == 2:
-		answer = resourceList(schema.GroupVersion{Version: parts[1]})
+		answer = c.resourceList(schema.GroupVersion{Version: parts[1]})
 	case parts[0] == "apis" && len(parts) == 3:
-		answer = resourceList(schema.GroupVersion{Group: parts[1], Version: parts[2]})
+		answer = c.resourceList(schema.GroupVersion{Group: parts[1], Version: parts[2]})
 	}
 	if answer == nil || answer == (*metav1.APIResourceList)(nil) {
 		return errNotFound()
@@ -140,20 +166,20 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, req *request) error {
 	return s.writeObject(w, req, http.StatusOK, out, answer)
 }
 
-func rootPaths() []string {
+func (c catalogue) rootPaths() []string {
 	paths := []string{
 		discoveryPath, "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", keysPath, "/readyz", "/version",
 	}
-	for _, gv := range groupVersions() {
+	for _, gv := range c.groupVersions() {
 		paths = append(paths, "/apis/"+gv.Group, "/apis/"+gv.String())
 	}
 	return slices.Compact(slices.Sorted(slices.Values(paths)))
 }
 
 // groupOf is nil when the group is not served.
-func groupOf(name string) *metav1.APIGroup {
+func (c catalogue) groupOf(name string) *metav1.APIGroup {
 	group := &metav1.APIGroup{Name: name}
-	for _, gv := range groupVersions() {
+	for _, gv := range c.groupVersions() {
 		if gv.Group == name {
 			group.Versions = append(group.Versions, metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version})
 		}
@@ -166,9 +192,9 @@ func groupOf(name string) *metav1.APIGroup {
 }
 
 // resourceList is nil when the group and version are not served.
-func resourceList(gv schema.GroupVersion) *metav1.APIResourceList {
+func (c catalogue) resourceList(gv schema.GroupVersion) *metav1.APIResourceList {
 	list := &metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.String()}
-	for _, r := range catalogue() {
+	for _, r := range c {
 		if r.gv != gv {
 			continue
 		}
@@ -200,7 +226,7 @@ func wantsAggregated(r *http.Request) bool {
 }
 
 func (s *Server) serveAggregated(w http.ResponseWriter, req *request, core bool) error {
-	data, err := json.Marshal(aggregated(core))
+	data, err := json.Marshal(s.catalogue().aggregated(core))
 	if err != nil {
 		return err
 	}
@@ -218,11 +244,11 @@ func (s *Server) serveAggregated(w http.ResponseWriter, req *request, core bool)
 }
 
 // aggregated is discovery in one piece: of the core group, or of all the others.
-func aggregated(core bool) *apidiscoveryv2.APIGroupDiscoveryList {
+func (c catalogue) aggregated(core bool) *apidiscoveryv2.APIGroupDiscoveryList {
 	list := &apidiscoveryv2.APIGroupDiscoveryList{
 		TypeMeta: metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/v2"},
 	}
-	for _, r := range catalogue() {
+	for _, r := range c {
 		if core != (r.gv.Group == "") {
 			continue
 		}

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 )
 
 // formats are the serializers of the media types.
@@ -46,13 +47,9 @@ func newFormats() *formats {
 
 // decoder finds the serializer for a request's Content-Type.
 func (f *formats) decoder(contentType string, strict bool) (runtime.Decoder, error) {
-	media := mediaJSON
-	if contentType != "" {
-		parsed, _, err := mime.ParseMediaType(contentType)
-		if err != nil {
-			return nil, errUnsupported(mediaJSON, mediaYAML, mediaProtobuf)
-		}
-		media = parsed
+	media, err := mediaOfBody(contentType)
+	if err != nil {
+		return nil, errUnsupported(mediaJSON, mediaYAML, mediaProtobuf)
 	}
 	switch media {
 	case mediaJSON, "text/json":
@@ -76,11 +73,29 @@ func (f *formats) decoder(contentType string, strict bool) (runtime.Decoder, err
 	return nil, errUnsupported(mediaJSON, mediaYAML, mediaProtobuf)
 }
 
+// mediaOfBody is the media type of a request's body.
+func mediaOfBody(contentType string) (string, error) {
+	if contentType == "" {
+		return mediaJSON, nil
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	return media, err
+}
+
+// decoderFor finds the decoder of a request's body, by what it is to become.
+func (s *Server) decoderFor(req *request, into runtime.Object, strict bool) (runtime.Decoder, error) {
+	contentType := req.Header.Get("Content-Type")
+	if _, ok := into.(*custom.Object); ok {
+		return customDecoder(contentType, strict)
+	}
+	return s.formats.decoder(contentType, strict)
+}
+
 // decode reads the request's body into an object of the expected kind. Fields that are unknown or given twice are ignored,
 // warned of (the default) or refused, as the parameter fieldValidation says.
 func (s *Server) decode(req *request, want schema.GroupVersionKind, into runtime.Object) error {
 	directive := req.query.Get("fieldValidation")
-	decoder, err := s.formats.decoder(req.Header.Get("Content-Type"), directive != metav1.FieldValidationIgnore)
+	decoder, err := s.decoderFor(req, into, directive != metav1.FieldValidationIgnore)
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,9 @@ func (s *Server) untilLed(ctx context.Context, wait time.Duration, try func() er
 
 // serveResource answers a request for a resource here, or at the leader when only the leader can.
 func (s *Server) serveResource(w *recorder, req *request) error {
+	if err := s.findCustom(req); err != nil {
+		return err
+	}
 	if req.kind == nil && !req.isReview() {
 		return errNotFound()
 	}

@@ -56,7 +56,7 @@ func decodeContinuation(token string) (c continuation, err error) {
 }
 
 func (s *Server) serveList(w http.ResponseWriter, req *request) error {
-	out, err := negotiate(req.Request)
+	out, err := req.negotiate()
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ type listHead struct {
 // headOf makes the head of a list, and names the member with the items.
 func headOf(req *request, out output, p *page) (head listHead, member string) {
 	kind, member := req.kind, "items"
-	head = listHead{Kind: kind.GVK.Kind + "List", APIVersion: kind.GVK.GroupVersion().String(), Metadata: p.listMeta()}
+	head = listHead{Kind: listKind(kind), APIVersion: kind.GVK.GroupVersion().String(), Metadata: p.listMeta()}
 	switch out.as {
 	case asTable:
 		head.Kind, head.APIVersion, head.Columns, member = asTable, "meta.k8s.io/v1", columnsOf(kind), "rows"

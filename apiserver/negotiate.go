@@ -42,12 +42,17 @@ func (o output) contentType(stream bool) string {
 }
 
 // negotiate finds the first form of the Accept header that we can give.
-func negotiate(r *http.Request) (output, error) { return negotiateForm(r, true) }
+func negotiate(r *http.Request) (output, error) {
+	return negotiateAny(r, func(output) bool { return true })
+}
 
 // negotiateWhole is negotiate for what has no other form than its own: no row and no metadata.
-func negotiateWhole(r *http.Request) (output, error) { return negotiateForm(r, false) }
+func negotiateWhole(r *http.Request) (output, error) {
+	return negotiateAny(r, func(o output) bool { return o.as == "" })
+}
 
-func negotiateForm(r *http.Request, forms bool) (output, error) {
+// negotiateAny is negotiate among the forms that there are.
+func negotiateAny(r *http.Request, exists func(output) bool) (output, error) {
 	header := strings.Join(r.Header.Values("Accept"), ",")
 	if strings.TrimSpace(header) == "" {
 		return output{media: mediaJSON, pretty: wantsPretty(r)}, nil
@@ -60,14 +65,16 @@ func negotiateForm(r *http.Request, forms bool) (output, error) {
 		as := clause.Params["as"]
 		if as != "" {
 			version := clause.Params["v"]
-			if !forms || clause.Params["g"] != "meta.k8s.io" || version != "v1" && version != "v1beta1" {
+			if clause.Params["g"] != "meta.k8s.io" || version != "v1" && version != "v1beta1" {
 				continue
 			}
 			if !slices.Contains([]string{asTable, asPartial, asPartialList}, as) || as == asTable && media == mediaProtobuf {
 				continue
 			}
 		}
-		return output{media: media, as: as, pretty: wantsPretty(r)}, nil
+		if out := (output{media: media, as: as, pretty: wantsPretty(r)}); exists(out) {
+			return out, nil
+		}
 	}
 	return output{}, errNotAcceptable()
 }

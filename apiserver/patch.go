@@ -24,6 +24,7 @@ import (
 	kjson "sigs.k8s.io/json"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 )
 
 // maxPatchOperations bounds the work that one JSON patch can ask for.
@@ -98,6 +99,9 @@ func (s *Server) readPatch(req *request) (*patch, error) {
 	media, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type")) // an unreadable type is an unknown one
 	kind := types.PatchType(media)
 	accepted := []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType}
+	if custom.Of(req.kind) != nil && req.sub != "scale" {
+		accepted = slices.DeleteFunc(accepted, func(t types.PatchType) bool { return t == types.StrategicMergePatchType })
+	}
 	if kind != types.ApplyCBORPatchType && !slices.Contains(accepted, kind) {
 		return nil, errUnsupported(accepted...)
 	}
@@ -111,7 +115,11 @@ func (s *Server) readPatch(req *request) (*patch, error) {
 	return &patch{
 		kind: kind, data: req.body, opts: opts, directive: opts.FieldValidation, warn: req.warn,
 		decode: func(gvk schema.GroupVersionKind, data []byte, into runtime.Object) error {
-			_, _, err := s.formats.jsonStrict.Decode(data, &gvk, into)
+			var decoder runtime.Decoder = s.formats.jsonStrict
+			if _, ok := into.(*custom.Object); ok {
+				decoder = custom.Decoder{Strict: true}
+			}
+			_, _, err := decoder.Decode(data, &gvk, into)
 			return err
 		},
 	}, nil

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 	"github.com/shoal-edge/shoal/apiserver/fieldmanager"
 )
 
@@ -58,7 +59,7 @@ func (s *Server) scale(req *request) (api.Object, error) {
 		return nil, err
 	}
 	return s.cfg.Client.Modify(req.Context(), req.key(), "scale", func(obj api.Object) error {
-		scale, replicas, err := scaleOf(obj)
+		scale, setReplicas, err := scaleOf(obj)
 		if err != nil {
 			return err
 		}
@@ -81,7 +82,9 @@ func (s *Server) scale(req *request) (api.Object, error) {
 			return apierrors.NewInternalError(err)
 		}
 		obj.SetManagedFields(entries)
-		*replicas = ptr.To(wanted.Spec.Replicas)
+		if err := setReplicas(wanted.Spec.Replicas); err != nil {
+			return errBadRequest("%v", err)
+		}
 		if wanted.ResourceVersion != "" {
 			obj.SetResourceVersion(wanted.ResourceVersion)
 		}
@@ -147,8 +150,8 @@ func checkScale(req *request, scale *autoscalingv1.Scale) error {
 
 func scaleGVK() schema.GroupVersionKind { return autoscalingv1.SchemeGroupVersion.WithKind("Scale") }
 
-// scaleOf shows an object's scale, and where it keeps the number of its replicas.
-func scaleOf(obj api.Object) (*autoscalingv1.Scale, **int32, error) {
+// scaleOf shows an object's scale, and how to change the number of its replicas.
+func scaleOf(obj api.Object) (*autoscalingv1.Scale, func(int32) error, error) {
 	var selector *metav1.LabelSelector
 	var replicas **int32
 	var have int32
@@ -157,6 +160,12 @@ func scaleOf(obj api.Object) (*autoscalingv1.Scale, **int32, error) {
 		selector, replicas, have = o.Spec.Selector, &o.Spec.Replicas, o.Status.Replicas
 	case *corev1.ReplicationController:
 		selector, replicas, have = &metav1.LabelSelector{MatchLabels: o.Spec.Selector}, &o.Spec.Replicas, o.Status.Replicas
+	case *custom.Object:
+		scale, err := o.Scale()
+		if err != nil {
+			return nil, nil, apierrors.NewInternalError(err)
+		}
+		return scale, o.SetReplicas, nil
 	case *appsv1.Deployment:
 		selector, replicas, have = o.Spec.Selector, &o.Spec.Replicas, o.Status.Replicas
 	case *appsv1.ReplicaSet:
@@ -169,12 +178,15 @@ func scaleOf(obj api.Object) (*autoscalingv1.Scale, **int32, error) {
 		return nil, nil, errBadRequest("%v", err)
 	}
 	return &autoscalingv1.Scale{
-		TypeMeta: metav1.TypeMeta{Kind: "Scale", APIVersion: autoscalingv1.SchemeGroupVersion.String()},
-		ObjectMeta: metav1.ObjectMeta{
-			Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
-			ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
-		},
-		Spec:   autoscalingv1.ScaleSpec{Replicas: ptr.Deref(*replicas, 0)},
-		Status: autoscalingv1.ScaleStatus{Replicas: have, Selector: parsed.String()},
-	}, replicas, nil
+			TypeMeta: metav1.TypeMeta{Kind: "Scale", APIVersion: autoscalingv1.SchemeGroupVersion.String()},
+			ObjectMeta: metav1.ObjectMeta{
+				Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
+				ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
+			},
+			Spec:   autoscalingv1.ScaleSpec{Replicas: ptr.Deref(*replicas, 0)},
+			Status: autoscalingv1.ScaleStatus{Replicas: have, Selector: parsed.String()},
+		}, func(n int32) error {
+			*replicas = &n
+			return nil
+		}, nil
 }

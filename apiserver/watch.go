@@ -41,7 +41,7 @@ type watchStream struct {
 }
 
 func (s *Server) serveWatch(w http.ResponseWriter, req *request) error {
-	out, err := negotiate(req.Request)
+	out, err := req.negotiate()
 	if err != nil {
 		return err
 	}

@@ -79,6 +79,9 @@ func (s *Server) serveCreate(w http.ResponseWriter, req *request) error {
 	if err := invalidOptions("CreateOptions", validation.ValidateCreateOptions(&opts)); err != nil {
 		return err
 	}
+	if err := mayCreate(req); err != nil {
+		return err
+	}
 	obj, err := s.decodeObject(req)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 )
 
 // typeConverter looks at objects as values that the schema describes, and back.
@@ -18,6 +19,13 @@ type typeConverter struct{ *parser }
 
 func (c typeConverter) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
 	t := c.typeOf(obj.GetObjectKind().GroupVersionKind())
+	if o, ok := obj.(*custom.Object); ok {
+		whole, err := o.Whole()
+		if err != nil {
+			return nil, err
+		}
+		return t.FromUnstructured(whole, opts...)
+	}
 	if u, ok := obj.(*unstructured.Unstructured); ok {
 		return t.FromUnstructured(u.UnstructuredContent(), opts...)
 	}
@@ -87,6 +95,9 @@ func (k *kindConverter) typed(in runtime.Object, create func() api.Object) (api.
 		return in.(api.Object), nil
 	}
 	out := create()
+	if o, ok := out.(*custom.Object); ok {
+		return o, o.FromWhole(u.UnstructuredContent())
+	}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.UnstructuredContent(), out); err != nil {
 		return nil, err
 	}

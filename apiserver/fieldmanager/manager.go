@@ -9,6 +9,7 @@ import (
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -18,33 +19,39 @@ import (
 // Managers has the field manager of each kind and subresource, made when it is first asked for.
 type Managers struct {
 	mu  sync.Mutex
-	all map[place]*Manager
+	all map[place]made
 }
 
 // place is where an object is written: by itself, or by way of a subresource.
 type place struct {
-	kind *api.Kind
-	sub  string
+	gvk schema.GroupVersionKind
+	sub string
+}
+
+// made is a manager and the kind that it is of: a kind that is defined at run time may be defined anew.
+type made struct {
+	of *api.Kind
+	*Manager
 }
 
 // New returns Managers.
-func New() *Managers { return &Managers{all: map[place]*Manager{}} }
+func New() *Managers { return &Managers{all: map[place]made{}} }
 
 // For returns the manager of a kind; sub is empty, or the subresource that is written. The subresource scale is an object of
 // another kind, which the manager then manages.
 func (m *Managers) For(kind *api.Kind, sub string) (*Manager, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at := place{kind, sub}
-	if found := m.all[at]; found != nil {
-		return found, nil
+	at := place{kind.GVK, sub}
+	if found := m.all[at]; found.of == kind {
+		return found.Manager, nil
 	}
-	made, err := newManager(kind, sub)
+	manager, err := newManager(kind, sub)
 	if err != nil {
 		return nil, fmt.Errorf("fieldmanager: %s: %w", kind.Resource, err)
 	}
-	m.all[at] = made
-	return made, nil
+	m.all[at] = made{kind, manager}
+	return manager, nil
 }
 
 // Manager tracks and merges the writes of one kind, or of one of its subresources.
