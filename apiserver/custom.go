@@ -5,7 +5,9 @@ import (
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/api/custom"
@@ -72,6 +74,20 @@ func customDecoder(contentType string, strict bool) (runtime.Decoder, error) {
 		return custom.Decoder{YAML: true, Strict: strict}, nil
 	}
 	return nil, errUnsupported(accepted...)
+}
+
+// customDeleteOptions reads options for objects of a defined kind. They may call themselves of its group, which the scheme does not know.
+func customDeleteOptions(req *request, opts *metav1.DeleteOptions) error {
+	if _, err := customDecoder(req.Header.Get("Content-Type"), false); err != nil {
+		return err
+	}
+	if err := yaml.Unmarshal(req.body, opts); err != nil { // JSON is YAML
+		return errBadRequest("%v", err)
+	}
+	if opts.Kind != "" && opts.Kind != "DeleteOptions" {
+		return errBadRequest("decoded object cannot be converted to DeleteOptions")
+	}
+	return nil
 }
 
 // negotiate finds the form of an answer with objects. Those of defined kinds have no binary form of their own.

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -47,6 +48,10 @@ func (s *Server) deleteOptions(req *request) (*metav1.DeleteOptions, error) {
 		if err := convert(metav1.Convert_url_Values_To_v1_DeleteOptions, req.query, opts); err != nil {
 			return nil, err
 		}
+	} else if custom.Of(req.kind) != nil {
+		if err := customDeleteOptions(req, opts); err != nil {
+			return nil, err
+		}
 	} else {
 		decoder, err := s.formats.decoder(req.Header.Get("Content-Type"), false)
 		if err != nil {
@@ -73,7 +78,7 @@ func (s *Server) serveDeleteCollection(w http.ResponseWriter, req *request) erro
 	if err != nil {
 		return err
 	}
-	out, err := negotiate(req.Request)
+	out, err := req.negotiate()
 	if err != nil {
 		return err
 	}

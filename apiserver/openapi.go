@@ -78,17 +78,30 @@ func (s *Server) serveOpenAPIIndex(w http.ResponseWriter, req *request) error {
 		}
 		index.Paths[path] = entry{URL: "/openapi/v3/" + path + "?hash=" + d.hash}
 	}
+	for path, versions := range s.customDocuments() {
+		index.Paths[path] = entry{URL: "/openapi/v3/" + path + "?hash=" + customHash(versions)}
+	}
 	return s.writePlain(w, req, index)
+}
+
+// openAPIHash sends a client that asks for an old document to the present one; one that asks for the present one may keep it.
+func (s *Server) openAPIHash(w http.ResponseWriter, req *request, name, hash string) (moved bool) {
+	want := req.query.Get("hash")
+	if want != "" && want != hash {
+		w.Header().Set("Location", "/openapi/v3/"+name+"?hash="+hash)
+		w.WriteHeader(http.StatusMovedPermanently)
+		return true
+	}
+	if want != "" {
+		w.Header().Set("Cache-Control", "public, immutable")
+	}
+	return false
 }
 
 func (s *Server) serveOpenAPI(w http.ResponseWriter, req *request, name string) error {
 	doc := openAPI()[name]
-	if want := req.query.Get("hash"); want != "" && want != doc.hash {
-		w.Header().Set("Location", "/openapi/v3/"+name+"?hash="+doc.hash)
-		w.WriteHeader(http.StatusMovedPermanently)
+	if moved := s.openAPIHash(w, req, name, doc.hash); moved {
 		return nil
-	} else if want != "" {
-		w.Header().Set("Cache-Control", "public, immutable")
 	}
 	if _, err := negotiate(req.Request); err != nil {
 		return err

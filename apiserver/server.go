@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -243,6 +244,11 @@ func (s *Server) serveOther(w http.ResponseWriter, req *request) error {
 	default:
 		if name, ok := openAPIDocument(path); ok {
 			return s.serveOpenAPI(w, req, name)
+		}
+		if name, ok := strings.CutPrefix(path, "/openapi/v3/"); ok {
+			if versions := s.customDocuments()[name]; versions != nil {
+				return s.serveCustomOpenAPI(w, req, name, versions)
+			}
 		}
 		return s.serveDiscovery(w, req)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shoal-edge/shoal/api"
@@ -39,11 +40,12 @@ type Version struct {
 	// Deprecated is what its users are told. Empty: it is not deprecated.
 	Deprecated string
 
-	scale  *apiextensionsv1.CustomResourceSubresourceScale
-	status bool
-	stamp  string
-	stored []byte // the definition
-	schema func() *structural.Schema
+	identity string
+	scale    *apiextensionsv1.CustomResourceSubresourceScale
+	status   bool
+	stamp    string
+	stored   []byte // the definition
+	schema   func() *structural.Schema
 }
 
 // Of is the version of a kind that a definition made, or nil for a built-in kind.
@@ -114,7 +116,8 @@ func newVersion(of *Definition, d *apiextensionsv1.CustomResourceDefinition, ver
 	names := d.Status.AcceptedNames
 	v := &Version{
 		Definition: of, stored: stored,
-		stamp: version.Name + "/" + strconv.FormatInt(d.Generation, 10),
+		identity: string(d.UID) + "/" + strconv.FormatInt(d.Generation, 10) + "/" + names.Kind,
+		stamp:    version.Name + "/" + strconv.FormatInt(d.Generation, 10),
 		Kind: &api.Kind{
 			GVK:      schema.GroupVersionKind{Group: d.Spec.Group, Version: version.Name, Kind: names.Kind},
 			Resource: names.Plural, Singular: names.Singular, ShortNames: names.ShortNames, Categories: names.Categories,
@@ -186,3 +189,9 @@ func schemaOf(stored []byte, version string) *apiextensionsv1.JSONSchemaProps {
 func (v *Version) OpenAPI() *apiextensionsv1.JSONSchemaProps {
 	return schemaOf(v.stored, v.Kind.GVK.Version)
 }
+
+// Identity changes whenever the version's schema or name may have.
+func (v *Version) Identity() string { return v.identity }
+
+// Structural is the version's schema as upstream's packages have it. Nobody may change it.
+func (v *Version) Structural() *structuralschema.Structural { return v.schema().Structural() }

@@ -214,10 +214,13 @@ func (o *Object) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// FromWhole makes the object what Whole returned.
+// FromWhole makes the object what Whole returned, or what a decoder made that has no whole numbers.
 func (o *Object) FromWhole(whole map[string]any) error {
-	_, err := o.read(runtime.DeepCopyJSON(whole))
-	return err
+	data, err := json.Marshal(whole)
+	if err != nil {
+		return fmt.Errorf("custom: encode: %w", err)
+	}
+	return o.UnmarshalJSON(data)
 }
 
 // read takes an object apart and owns it. It returns the unknown fields of the metadata.

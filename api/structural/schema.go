@@ -30,6 +30,7 @@ func New(props *apiextensions.JSONSchemaProps) (*Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("structural: %w", err)
 	}
+	dropTexts(tree)
 	pruneDefaults(tree)
 	return &Schema{tree: tree, check: checked(tree)}, nil
 }
@@ -50,6 +51,15 @@ func (s *Schema) Normalize(object map[string]any) (unknown []string, err *field.
 	unknown = append(unknown, dropped...)
 	slices.Sort(unknown)
 	return unknown, nil
+}
+
+// dropTexts forgets what is for people: it is most of what there is.
+func dropTexts(tree *schema.Structural) {
+	visitor := schema.Visitor{Structural: func(s *schema.Structural) bool {
+		s.Description, s.Title, s.ExternalDocs, s.Example = "", "", nil, schema.JSON{}
+		return true
+	}}
+	visitor.Visit(tree)
 }
 
 // checked is the schema as the validator wants it: formats that nobody can check say nothing, and what may be an integer or a

@@ -15,10 +15,17 @@ import (
 )
 
 // typeConverter looks at objects as values that the schema describes, and back.
-type typeConverter struct{ *parser }
+type typeConverter struct {
+	*parser
+	own *typed.ParseableType // of a kind that is defined at run time
+}
 
 func (c typeConverter) ObjectToTyped(obj runtime.Object, opts ...typed.ValidationOptions) (*typed.TypedValue, error) {
-	t := c.typeOf(obj.GetObjectKind().GroupVersionKind())
+	t := c.own
+	if t == nil {
+		known := c.typeOf(obj.GetObjectKind().GroupVersionKind())
+		t = &known
+	}
 	if o, ok := obj.(*custom.Object); ok {
 		whole, err := o.Whole()
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 )
 
 // Managers has the field manager of each kind and subresource, made when it is first asked for.
@@ -76,7 +77,15 @@ func newManager(kind *api.Kind, sub string) (*Manager, error) {
 	if filter := resetFilter(kind, sub); filter != nil {
 		reset = map[fieldpath.APIVersion]fieldpath.Filter{fieldpath.APIVersion(gv.String()): filter}
 	}
-	fields, err := managedfields.NewDefaultFieldManager(typeConverter{schemas}, k, k, k, k.gvk, gv, sub, reset)
+	types := typeConverter{parser: schemas}
+	if v := custom.Of(kind); v != nil && sub != "scale" {
+		own, err := customType(v)
+		if err != nil {
+			return nil, err
+		}
+		types.own = &own
+	}
+	fields, err := managedfields.NewDefaultFieldManager(types, k, k, k, k.gvk, gv, sub, reset)
 	if err != nil {
 		return nil, err
 	}
