@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,9 +18,19 @@ import (
 
 func TestTokensAreKeptFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // the test holds it, but while it lets the others go on
+		mu.Lock()
+		settle := func(d time.Duration) {
+			mu.Unlock()
+			time.Sleep(d)
+			synctest.Wait()
+			mu.Lock()
+		}
 		var asked []string
 		var failure error
 		keeper := newTokens(func(_ context.Context, namespace, account string, r *authenticationv1.TokenRequest) error {
+			mu.Lock()
+			defer mu.Unlock()
 			asked = append(asked, fmt.Sprintf("%s/%s for %s/%s %q", namespace, account, r.Spec.BoundObjectRef.Name, r.Spec.BoundObjectRef.UID, r.Spec.Audiences))
 			if failure != nil {
 				return failure
@@ -32,8 +43,19 @@ func TestTokensAreKeptFresh(t *testing.T) {
 		changed := map[string]int{}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { defer close(done); keeper.run(ctx, func(uid string) { changed[uid]++ }) }()
-		defer func() { cancel(); <-done }()
+		go func() {
+			defer close(done)
+			keeper.run(ctx, func(uid string) {
+				mu.Lock()
+				defer mu.Unlock()
+				changed[uid]++
+			})
+		}()
+		defer func() {
+			mu.Unlock()
+			cancel()
+			<-done
+		}()
 
 		pod := func(uid string) *corev1.Pod {
 			return &corev1.Pod{
@@ -48,34 +70,31 @@ func TestTokensAreKeptFresh(t *testing.T) {
 			}
 		}
 		want("a", "", "", true)
-		synctest.Wait()
+		settle(0)
 		want("a", "", "token 1", false)
 		if len(asked) != 1 || asked[0] != `web/bot for p-a/a []` || changed["a"] != 1 {
 			t.Errorf("%q %v", asked, changed)
 		}
-		time.Sleep(801 * time.Second) // four fifths of its life
-		synctest.Wait()
+		settle(801 * time.Second) // four fifths of its life
 		want("a", "", "token 2", false)
 		want("a", "vault", "", true)
-		synctest.Wait()
+		settle(0)
 		want("a", "vault", "token 3", false)
 
 		failure = errors.New("no route to host")
 		want("b", "", "", true)
-		time.Sleep(9 * time.Second)
+		settle(9 * time.Second)
 		want("b", "", "", true)
-		time.Sleep(2 * time.Second)
+		settle(2 * time.Second)
 		want("b", "", "", false) // it starts without
 		n := len(asked)
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		settle(time.Hour)
 		if more := len(asked) - n; more < 20 || more > 120 {
 			t.Errorf("%d attempts in an hour without a control plane", more)
 		}
 		want("a", "", "token 2", false) // an old one is better than none: the control plane judges
 		failure = nil
-		time.Sleep(maxTokenPause + time.Second)
-		synctest.Wait()
+		settle(maxTokenPause + time.Second)
 		for _, uid := range []string{"a", "b"} {
 			if got, _ := keeper.Token(pod(uid), &corev1.ServiceAccountTokenProjection{ExpirationSeconds: ptr.To[int64](1000)}); got == nil || string(got) == "token 2" {
 				t.Errorf("%s has %q", uid, got)
@@ -84,10 +103,10 @@ func TestTokensAreKeptFresh(t *testing.T) {
 
 		failure = fmt.Errorf("%w: gone", ErrTokenRefused) // which is about one token, and keeps no other waiting
 		want("c", "", "", true)
-		synctest.Wait()
+		settle(0)
 		failure = nil
 		want("d", "", "", true)
-		synctest.Wait()
+		settle(0)
 		if changed["d"] != 1 {
 			t.Error("a refused token keeps others waiting")
 		}
@@ -95,8 +114,7 @@ func TestTokensAreKeptFresh(t *testing.T) {
 			keeper.forget(uid)
 		}
 		n = len(asked)
-		time.Sleep(24 * time.Hour)
-		synctest.Wait()
+		settle(24 * time.Hour)
 		if len(asked) > n {
 			t.Error("tokens of pods that are gone are renewed")
 		}
