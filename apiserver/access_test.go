@@ -66,7 +66,7 @@ func TestAccessByRoles(t *testing.T) {
 		"exec needs create":  {call{path: "/api/v1/namespaces/default/pods/p/exec?command=ls", as: "jim|crew", header: map[string]string{"Connection": "Upgrade", "Upgrade": "SPDY/3.1"}}, 403, `cannot create resource \"pods/exec\"`},
 		"state":              {call{path: "/shoal/v1/state", as: "jane|crew"}, 403, "forbidden"},
 		"snapshot":           {call{path: "/shoal/v1/snapshot", as: "jane|crew"}, 403, "forbidden"},
-		"metrics":            {call{path: "/metrics", as: "prom|system:monitoring"}, 200, "apiserver_request_total"},
+		"metrics":            {call{path: "/metrics", as: "prom|system:monitoring"}, 200, "apiserver_watches"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer, data := b.do(c.call)
