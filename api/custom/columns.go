@@ -31,7 +31,10 @@ func (v *Version) columns(defined []apiextensionsv1.CustomResourceColumnDefiniti
 		v.Kind.Columns = append(v.Kind.Columns, api.Column{
 			Name: c.Name, Type: c.Type, Format: c.Format, Description: description, Wide: c.Priority > 0,
 		})
-		paths[i], _ = parsePath(c.JSONPath) // one that cannot be read finds nothing
+		var err error
+		if paths[i], err = parsePath(c.JSONPath); err != nil {
+			paths[i] = path{func(any) []any { return nil }} // one that cannot be read finds nothing
+		}
 	}
 	columns := v.Kind.Columns
 	v.Kind.Row = func(o api.Object, now time.Time) []any {
