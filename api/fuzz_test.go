@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/apitesting/fuzzer"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metafuzzer "k8s.io/apimachinery/pkg/apis/meta/fuzzer"
@@ -42,7 +43,7 @@ func upstream(t *testing.T) *runtime.Scheme {
 	t.Helper()
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		admission.AddToScheme, apps.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme, batch.AddToScheme, certificates.AddToScheme,
+		admission.AddToScheme, apiextensions.AddToScheme, apps.AddToScheme, autoscalingv1.AddToScheme, autoscalingv2.AddToScheme, batch.AddToScheme, certificates.AddToScheme,
 		coordination.AddToScheme, core.AddToScheme, discovery.AddToScheme, events.AddToScheme, networking.AddToScheme, node.AddToScheme,
 		policy.AddToScheme, rbac.AddToScheme, scheduling.AddToScheme, storage.AddToScheme,
 	} {
@@ -53,8 +54,18 @@ func upstream(t *testing.T) *runtime.Scheme {
 	return s
 }
 
+// schemas keeps the schemas in definitions small: a schema is made of schemas, a dozen in each, without an end.
+func schemas(serializer.CodecFactory) []any {
+	return []any{func(s *apiextensions.JSONSchemaProps, c randfill.Continue) {
+		*s = apiextensions.JSONSchemaProps{Type: "object", Description: c.String(0), Default: &apiextensions.JSON{Raw: []byte(`{"a":1}`)}}
+		for range c.Intn(3) {
+			s.Required = append(s.Required, c.String(0))
+		}
+	}}
+}
+
 func filler(seed int64, scheme *runtime.Scheme) *randfill.Filler {
-	funcs := fuzzer.MergeFuzzerFuncs(metafuzzer.Funcs)
+	funcs := fuzzer.MergeFuzzerFuncs(metafuzzer.Funcs, schemas)
 	return fuzzer.FuzzerFor(funcs, rand.NewSource(seed), serializer.NewCodecFactory(scheme))
 }
 
