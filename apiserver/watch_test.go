@@ -213,7 +213,7 @@ func TestSlowWatch(t *testing.T) {
 	slow, fast := b.watch(configMaps+"?watch=1"), b.watch(configMaps+"?watch=1")
 	fast.expect("ADDED a")
 	filler := strings.Repeat("x", 100<<10)
-	const changes = 400 // 40 MB: more than the history and the buffers of a connection hold
+	const changes = 200 // 20 MB: more than the history and the buffers of a connection hold
 	for i := range changes {
 		_, err := b.client.Modify(t.Context(), store.Key{Resource: "configmaps", Namespace: "default", Name: "a"}, "", func(o api.Object) error {
 			o.(*corev1.ConfigMap).Data = map[string]string{"filler": filler, "i": fmt.Sprint(i)}
