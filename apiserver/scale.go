@@ -177,16 +177,17 @@ func scaleOf(obj api.Object) (*autoscalingv1.Scale, func(int32) error, error) {
 	if err != nil {
 		return nil, nil, errBadRequest("%v", err)
 	}
+	set := func(n int32) error {
+		*replicas = &n
+		return nil
+	}
 	return &autoscalingv1.Scale{
-			TypeMeta: metav1.TypeMeta{Kind: "Scale", APIVersion: autoscalingv1.SchemeGroupVersion.String()},
-			ObjectMeta: metav1.ObjectMeta{
-				Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
-				ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
-			},
-			Spec:   autoscalingv1.ScaleSpec{Replicas: ptr.Deref(*replicas, 0)},
-			Status: autoscalingv1.ScaleStatus{Replicas: have, Selector: parsed.String()},
-		}, func(n int32) error {
-			*replicas = &n
-			return nil
-		}, nil
+		TypeMeta: metav1.TypeMeta{Kind: "Scale", APIVersion: autoscalingv1.SchemeGroupVersion.String()},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
+			ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
+		},
+		Spec:   autoscalingv1.ScaleSpec{Replicas: ptr.Deref(*replicas, 0)},
+		Status: autoscalingv1.ScaleStatus{Replicas: have, Selector: parsed.String()},
+	}, set, nil
 }
