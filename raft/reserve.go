@@ -44,7 +44,7 @@ func openReserve(dir string, logger *slog.Logger) (*reserve, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return nil, fmt.Errorf("look at the disk of %s: %w", dir, err)
 	}
-	r.size = min(r.size, int64(s.Blocks)*s.Bsize/16)
+	r.size = min(r.size, int64(s.Blocks)*int64(s.Bsize)/16)
 	found, err := exists(r.path)
 	r.held = found
 	return r, err
@@ -82,7 +82,7 @@ func (r *reserve) fill() error {
 		return nil
 	}
 	var s unix.Statfs_t
-	if err := unix.Statfs(filepath.Dir(r.path), &s); err != nil || int64(s.Bavail)*s.Bsize < 2*r.size {
+	if err := unix.Statfs(filepath.Dir(r.path), &s); err != nil || int64(s.Bavail)*int64(s.Bsize) < 2*r.size {
 		return err
 	}
 	f, err := os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE, 0o600)
