@@ -212,5 +212,5 @@ func usage(b *testing.B) (cpu time.Duration, blocks int64) {
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
 		b.Fatal(err)
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), u.Oublock * 512
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), int64(u.Oublock) * 512
 }
