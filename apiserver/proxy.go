@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -116,7 +117,15 @@ func (s *Server) proxy(w http.ResponseWriter, req *request, scheme, host string,
 	}
 	proxy.ServeHTTP(w, req.Request)
 	if failure != nil {
-		return &settledError{apierrors.NewServiceUnavailable(fmt.Sprintf("error trying to reach service: %v", failure))}
+		return &settledError{apierrors.NewServiceUnavailable(fmt.Sprintf("error trying to reach service: %v", cause(failure)))}
 	}
 	return nil
+}
+
+// cause is what the device said: around it is how far the HTTP client had come when it heard of it, which is a matter of chance.
+func cause(err error) error {
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return err
 }

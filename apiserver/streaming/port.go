@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/moby/spdystream"
 )
@@ -56,10 +57,14 @@ func (c *portConn) open(port uint16) error {
 	go func() {         // it ends with the session
 		text, _ := io.ReadAll(io.LimitReader(failure, maxRefusal)) // what came of it is all there is to tell
 		c.why <- string(text)
+		close(c.why)
 	}()
 	c.data, err = c.session.stream("data", head)
 	return err
 }
+
+// farewell is how long after the end of the data a device may take to say why it ended: that comes on a stream of its own.
+const farewell = time.Second
 
 // Read tells at the end why the port could not be reached, if that is why nothing came.
 func (c *portConn) Read(p []byte) (int, error) {
@@ -70,7 +75,7 @@ func (c *portConn) Read(p []byte) (int, error) {
 			if why != "" {
 				err = errors.New(why)
 			}
-		default:
+		case <-time.After(farewell):
 		}
 	}
 	return n, err
