@@ -150,7 +150,11 @@ func (s *Server) end(signal syscall.Signal) error {
 	if err := syscall.Kill(pid, signal); err != nil {
 		return fmt.Errorf("%s: %s: %w", s.Name, signal, err)
 	}
-	return s.awaitEnd(stopLimit, signal.String())
+	err := s.awaitEnd(stopLimit, signal.String())
+	if err != nil {
+		_ = syscall.Kill(pid, syscall.SIGQUIT) // its log then tells what each goroutine waits for
+	}
+	return err
 }
 
 func (s *Server) awaitEnd(limit time.Duration, why string) error {
