@@ -12,10 +12,10 @@ import (
 // node therefore sets it by its role:
 //
 //	                                     of the election timeout    with the default of 500 ms
-//	a leader sends heartbeats every          3/5 to 6/5                 300 to 600 ms
+//	a leader sends heartbeats every         7/10 to 7/5                 350 to 700 ms
 //	a leader without a quorum gives up after      2                     1 s; a new follower waits as long, up to twice that
 //	any other follower waits                    12/5                    1.2 s, up to twice that
-//	a follower surely hears of a commit after     2                     1 to 2 s
+//	a follower surely hears of a commit after     4                     2 to 4 s
 //
 // Suspicion makes a crashed process cost less than a lost device, and the announcer tells followers of a commit at once; so
 // neither needs frequent messages.
@@ -43,7 +43,7 @@ func (n *Node) setTimes(conf *hraft.Config) {
 		conf.HeartbeatTimeout, conf.ElectionTimeout = n.leaseTimeout(), n.leaseTimeout()
 	}
 	conf.LeaderLeaseTimeout = n.leaseTimeout()
-	conf.CommitTimeout = 2 * n.cfg.ElectionTimeout
+	conf.CommitTimeout = 4 * n.cfg.ElectionTimeout
 }
 
 // retime fits the times to the node's present role.
@@ -52,7 +52,7 @@ func (n *Node) retime() error {
 	defer n.retiming.Unlock()
 	times := n.times()
 	if n.IsLeader() {
-		times.HeartbeatTimeout = 6 * n.cfg.ElectionTimeout
+		times.HeartbeatTimeout = 7 * n.cfg.ElectionTimeout
 		times.ElectionTimeout = times.HeartbeatTimeout
 	}
 	if err := n.raft.ReloadConfig(times); err != nil {

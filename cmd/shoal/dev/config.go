@@ -23,12 +23,12 @@ func (l *Lab) writeConfig(d *Device) (string, error) {
 			CNIConfDir:      d.cniConfDir(),
 			RegistryConfDir: d.registryConfDir(),
 			CgroupParent:    cgroupOf(l.cfg.Name) + "/" + d.Name,
-			Heartbeat:       2 * time.Second,
+			Heartbeat:       2500 * time.Millisecond,
 		},
 	}
 	if d.Role == Server {
 		c.Server = configs.Server{
-			NodeGrace: 4 * time.Second, ReplaceAfter: 3 * time.Second, ElectionTimeout: 500 * time.Millisecond, Voters: l.voters(),
+			NodeGrace: 5 * time.Second, ReplaceAfter: 2 * time.Second, ElectionTimeout: 500 * time.Millisecond, Voters: l.voters(),
 		}
 	}
 	if d.token != "" {
