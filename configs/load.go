@@ -2,6 +2,7 @@ package configs
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +68,7 @@ func Complete(c Config) (Config, error) {
 
 var (
 	unknownField = regexp.MustCompile(`^line (\d+): field (\S+) not found in type (?:\w+\.)?(\w+)$`)
+	wrongType    = regexp.MustCompile("^line (\\d+): cannot unmarshal !!\\w+ ?(`.*`)? into (\\S+)$")
 	otherError   = regexp.MustCompile(`^line (\d+): (.*)$`)
 )
 
@@ -84,33 +86,68 @@ func explain(name string, err error) error {
 		}
 		return fmt.Errorf("config: %s:%s: unknown key %q; known here: %s", name, m[1], m[2], strings.Join(known, ", "))
 	}
+	if m := wrongType.FindStringSubmatch(message); m != nil {
+		return fmt.Errorf("config: %s:%s: %s is not %s", name, m[1], cmp.Or(strings.ReplaceAll(m[2], "`", `"`), "what is here"), wanted(m[3]))
+	}
 	if m := otherError.FindStringSubmatch(message); m != nil {
 		return fmt.Errorf("config: %s:%s: %s", name, m[1], m[2])
 	}
-	return fmt.Errorf("config: %s: %s", name, message)
+	return fmt.Errorf("config: %s: this is not YAML: %s", name, message)
+}
+
+// wanted says in words what a value of a Go type looks like in the file.
+func wanted(goType string) string {
+	switch {
+	case goType == "time.Duration":
+		return "a duration, such as 500ms, 10s or 2m"
+	case goType == "bool":
+		return "true or false"
+	case strings.HasPrefix(goType, "int"), strings.HasPrefix(goType, "uint"):
+		return "a whole number"
+	case strings.HasPrefix(goType, "[]"):
+		return "a list"
+	case goType == "string":
+		return "a text"
+	}
+	return "a set of keys"
 }
 
 // keysOf lists the YAML keys of the schema's struct with the given type name.
 func keysOf(typeName string) []string {
-	for _, t := range []any{Config{}, Join{}, Server{}, Agent{}, Device{}, Registry{}, Log{}} {
-		rt := reflect.TypeOf(t)
-		if rt.Name() != typeName {
-			continue
+	rt := typeNamed(reflect.TypeFor[Config](), typeName)
+	if rt == nil {
+		return nil
+	}
+	keys := make([]string, 0, rt.NumField())
+	for i := range rt.NumField() {
+		if key, _, _ := strings.Cut(rt.Field(i).Tag.Get("yaml"), ","); key != "-" && key != "" {
+			keys = append(keys, key)
 		}
-		keys := make([]string, 0, rt.NumField())
-		for i := range rt.NumField() {
-			if key := rt.Field(i).Tag.Get("yaml"); key != "-" {
-				keys = append(keys, key)
+	}
+	return keys
+}
+
+// typeNamed finds a struct by its name among the types that t is made of.
+func typeNamed(t reflect.Type, name string) reflect.Type {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		return typeNamed(t.Elem(), name)
+	case reflect.Struct:
+		if t.Name() == name {
+			return t
+		}
+		for i := range t.NumField() {
+			if found := typeNamed(t.Field(i).Type, name); found != nil {
+				return found
 			}
 		}
-		return keys
 	}
 	return nil
 }
 
-// nearest is the known key at the smallest edit distance, if that is at most a third of the word (two letters at least).
+// nearest is the known key at the smallest edit distance, if that is at most a third of the word (one letter at least).
 func nearest(word string, known []string) string {
-	best, limit := "", max(2, len(word)/3)
+	best, limit := "", max(1, (len(word)+1)/3)
 	for _, k := range known {
 		if d := distance(strings.ToLower(word), strings.ToLower(k)); d <= limit {
 			best, limit = k, d-1
