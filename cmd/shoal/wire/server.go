@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -32,10 +31,9 @@ import (
 
 // Server is one member of the control plane, with the agent of its device.
 type Server struct {
-	o        Options
-	lock     *os.File
+	o Options
+	*seat
 	id       *identity
-	address  string // host:port at which others reach this server
 	mux      *pki.Mux
 	durable  *store.Store
 	volatile atomic.Pointer[volatile]      // while this server leads
@@ -60,28 +58,14 @@ type volatile struct {
 // Everything that a person could have got wrong fails here.
 func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	s := &Server{o: o, gate: transport.NewGate(), registry: newRegistry(o.Version)}
-	if s.lock, err = lockDataDir(o.Config.DataDir); err != nil {
+	if s.seat, err = takeSeat(ctx, o); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.lock.Close())
+			err = errors.Join(err, s.leave())
 		}
 	}()
-	listener, err := listen(ctx, o.Config.Server.Listen, "server.listen")
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			_ = listener.Close()
-		}
-	}()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		return nil, err
-	}
-	s.address = net.JoinHostPort(o.Config.AdvertiseAddress, port)
 	if s.id, err = loadOrJoin(ctx, o, pki.RoleServer); err != nil {
 		return nil, err
 	}
@@ -94,13 +78,13 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	if s.audit, err = openAudit(o, s.registry); err != nil {
 		return nil, err
 	}
-	s.mux = pki.NewMux(listener, s.id.server, o.Logger)
-	servers := []string{s.loopback(port)}
+	s.mux = pki.NewMux(s.listener, s.id.server, o.Logger)
+	servers := []string{s.loopback()}
 	if err := s.openStore(); errors.Is(err, raft.ErrSuperseded) {
 		// Its pods are the cluster's business, whatever became of its part in the control plane.
 		o.Logger.Error("this device runs as an agent only", "error", err)
 		servers = o.Config.Join.Servers
-		_ = listener.Close()
+		_ = s.listener.Close()
 	} else if err != nil {
 		return nil, err
 	}
@@ -117,20 +101,12 @@ func withRole(o Options) Options {
 }
 
 // loopback is how the agent of this very device reaches the server, whatever the network does.
-func (s *Server) loopback(port string) string {
+func (s *Server) loopback() string {
 	host, _, err := net.SplitHostPort(s.o.Config.Server.Listen)
 	if err != nil || net.ParseIP(host) == nil || net.ParseIP(host).IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return net.JoinHostPort(host, port)
-}
-
-func listen(ctx context.Context, address, key string) (net.Listener, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("%w; free the port or choose another %s", err, key)
-	}
-	return l, nil
+	return net.JoinHostPort(host, s.port)
 }
 
 func (s *Server) openStore() error {
@@ -216,7 +192,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	return errors.Join(err, s.agent.Close(), s.lock.Close())
+	return errors.Join(err, s.agent.Close(), s.leave())
 }
 
 func (s *Server) stopLinks() {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"slices"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shoal-edge/shoal/api"
@@ -17,43 +17,40 @@ import (
 
 // Witness is a member of the control plane that only votes: no objects, no API, no agent, and not the cluster's authority.
 type Witness struct {
-	o       Options
-	lock    *os.File
-	id      *identity
-	address string
-	mux     *pki.Mux
-	node    *raft.Node
+	o Options
+	*seat
+	id       *identity
+	mux      *pki.Mux
+	node     *raft.Node
+	health   net.Listener
+	registry *prometheus.Registry
 }
 
 // NewWitness takes the data folder and the port, joins the cluster if this is the first start, and opens the log.
 func NewWitness(ctx context.Context, o Options) (_ *Witness, err error) {
-	w := &Witness{o: o}
-	if w.lock, err = lockDataDir(o.Config.DataDir); err != nil {
+	w := &Witness{o: o, registry: newRegistry(o.Version)}
+	if w.seat, err = takeSeat(ctx, o); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, w.lock.Close())
+			err = errors.Join(err, w.leave())
 		}
 	}()
-	listener, err := listen(ctx, o.Config.Server.Listen, "server.listen")
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			_ = listener.Close()
+	if o.Config.Agent.Listen != "" {
+		if w.health, err = listen(ctx, o.Config.Agent.Listen, "agent.listen"); err != nil {
+			return nil, err
 		}
-	}()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		return nil, err
+		defer func() {
+			if err != nil {
+				_ = w.health.Close()
+			}
+		}()
 	}
-	w.address = net.JoinHostPort(o.Config.AdvertiseAddress, port)
 	if w.id, err = loadOrJoin(ctx, o, pki.RoleWitness); err != nil {
 		return nil, err
 	}
-	w.mux = pki.NewMux(listener, w.id.node, o.Logger)
+	w.mux = pki.NewMux(w.listener, w.id.node, o.Logger)
 	for _, unused := range []net.Listener{w.mux.API(), w.mux.Link(), w.mux.Join()} {
 		_ = unused.Close() // it never fails
 	}
@@ -67,7 +64,19 @@ func NewWitness(ctx context.Context, o Options) (_ *Witness, err error) {
 		Witness:         true,
 		Logger:          o.Logger,
 	})
-	return w, err
+	if err != nil {
+		return nil, err
+	}
+	registerRaftMetrics(w.registry, w.node)
+	return w, nil
+}
+
+// ready reports why this vote does not count now, if it does not.
+func (w *Witness) ready() error {
+	if _, _, ok := w.node.Leader(); !ok {
+		return errors.New("no leader is known")
+	}
+	return nil
 }
 
 // Run votes until ctx ends.
@@ -85,6 +94,9 @@ func (w *Witness) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return renew(ctx, w.o, w.id, pki.RoleWitness, servers) })
 	group.Go(func() error { return giveBack(ctx, w.o) })
+	if w.health != nil {
+		group.Go(func() error { return serveHealth(ctx, w.health, w.registry, w.ready) })
+	}
 	group.Go(func() error {
 		return followAddress(ctx, w.o.Config.AdvertiseAddress, w.o.Config.PresentAddress, addressLook)
 	})
@@ -93,7 +105,7 @@ func (w *Witness) Run(ctx context.Context) error {
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	return errors.Join(err, w.lock.Close())
+	return errors.Join(err, w.leave())
 }
 
 // neverLead is a witness's work as a leader.
