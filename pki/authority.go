@@ -184,10 +184,11 @@ func (ca *CA) grant(public crypto.PublicKey, body *joinBody, servers []string) (
 	return g, err
 }
 
-// IssueServer certifies a member of the control plane for the names and addresses under which kubectl reaches it.
+// IssueServer certifies a member of the control plane for the names and addresses under which kubectl reaches it. It lasts as
+// long as the authority, whose key a server has anyway: one that a server with a wrong clock gave an early end would lock kubectl out.
 func (ca *CA) IssueServer(name string, public crypto.PublicKey, sans []string) ([]byte, error) {
 	names, addresses := splitSANs(append([]string{name, "localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default.svc"}, sans...))
-	return ca.Issue(ServerSubject(name), public, names, addresses)
+	return ca.issue(ServerSubject(name), public, names, addresses, ca.cert.NotAfter)
 }
 
 func splitSANs(sans []string) (names []string, addresses []net.IP) {

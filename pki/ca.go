@@ -84,8 +84,12 @@ func (ca *CA) KeyPEM() ([]byte, error) { return encodeKey(ca.key) }
 // Hash is the hexadecimal SHA-256 of the certificate, as join tokens carry it.
 func (ca *CA) Hash() string { return certHash(ca.cert.Raw) }
 
-// Issue signs a certificate for the subject's public key, valid for client and server authentication.
+// Issue signs a certificate for the subject's public key, valid for client and server authentication for a year.
 func (ca *CA) Issue(subject pkix.Name, public crypto.PublicKey, names []string, addresses []net.IP) ([]byte, error) {
+	return ca.issue(subject, public, names, addresses, Now().Add(leafLife))
+}
+
+func (ca *CA) issue(subject pkix.Name, public crypto.PublicKey, names []string, addresses []net.IP, end time.Time) ([]byte, error) {
 	serial, err := newSerial()
 	if err != nil {
 		return nil, err
@@ -94,7 +98,7 @@ func (ca *CA) Issue(subject pkix.Name, public crypto.PublicKey, names []string, 
 		SerialNumber: serial,
 		Subject:      subject,
 		NotBefore:    notBefore,
-		NotAfter:     Now().Add(leafLife),
+		NotAfter:     end,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		DNSNames:     names,

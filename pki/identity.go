@@ -49,6 +49,7 @@ func (id *Identity) Replace(certPEM []byte, key *ecdsa.PrivateKey) error {
 	if !key.PublicKey.Equal(leaf.PublicKey) {
 		return errors.New("the certificate is for another key")
 	}
+	// An end that has passed is no reason: with it the device asks for the next one, and its clock may be wrong.
 	if err := id.verify(leaf); err != nil {
 		return err
 	}
@@ -79,8 +80,9 @@ func (id *Identity) Leaf() *x509.Certificate { return id.cert.Load().Leaf }
 // RenewAt is when two thirds of the certificate's year have gone.
 func (id *Identity) RenewAt() time.Time { return id.Leaf().NotAfter.Add(-leafLife / 3) }
 
+// verify reports whether the authority signed a certificate, whatever the time is.
 func (id *Identity) verify(leaf *x509.Certificate) error {
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: id.roots, CurrentTime: Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: id.roots, CurrentTime: Floor, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	return err
 }
 
@@ -185,12 +187,13 @@ func (id *Identity) Dial(ctx context.Context, address, alpn string) (*tls.Conn, 
 	return conn.(*tls.Conn), nil
 }
 
-// ClientConfig is the TLS configuration for reaching a server of the cluster, or, by ProtoRaft, also a witness.
+// ClientConfig is the TLS configuration for reaching a server of the cluster, or, by ProtoRaft, also a witness. It does not ask
+// whether their certificates have ended: see expired.
 func (id *Identity) ClientConfig(alpn ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: alpn,
-		Time:       Now,
+		Time:       aFixedTime,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return id.cert.Load(), nil
 		},

@@ -43,7 +43,7 @@ func NewAgent(ctx context.Context, o Options) (*Agent, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	a, err := newAgent(ctx, o, id.node, newRegistry(o.Version), o.Config.Join.Servers)
+	a, err := newAgent(ctx, o, id, newRegistry(o.Version), o.Config.Join.Servers)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -52,7 +52,7 @@ func NewAgent(ctx context.Context, o Options) (*Agent, error) {
 }
 
 // newAgent makes the agent of a process that knows who it is.
-func newAgent(ctx context.Context, o Options, id *pki.Identity, registry *prometheus.Registry, servers []string) (_ *Agent, err error) {
+func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus.Registry, servers []string) (_ *Agent, err error) {
 	a := &Agent{o: o, registry: registry}
 	defer func() {
 		if err != nil {
@@ -66,7 +66,7 @@ func newAgent(ctx context.Context, o Options, id *pki.Identity, registry *promet
 		a.closers = append(a.closers, ignoreClosed(a.health.Close))
 	}
 	config := agentConfig(o)
-	asker := newTokenAsker(id, func() []string { return a.servers(servers) })
+	asker := newTokenAsker(id.node, func() []string { return a.servers(servers) })
 	a.closers = append(a.closers, asker.close)
 	config.Tokens = asker.ask
 	if config.Runtime == nil {
@@ -133,16 +133,14 @@ func (a *Agent) servers(known []string) []string {
 }
 
 // carrier is how this process reaches the servers.
-func (a *Agent) carrier(id *pki.Identity, servers []string) transport.Carrier {
+func (a *Agent) carrier(id *identity, servers []string) transport.Carrier {
 	if a.o.Links != nil {
 		return a.o.Links.Carrier(a.o.Config.NodeName, servers...)
 	}
 	return grpc.NewClient(grpc.ClientConfig{
 		Device:  a.o.Config.NodeName,
 		Servers: servers,
-		Dial: func(ctx context.Context, address string) (net.Conn, error) {
-			return id.Dial(ctx, address, pki.ProtoLink)
-		},
+		Dial:    id.link,
 	})
 }
 

@@ -25,6 +25,7 @@ type identity struct {
 	ca      *pki.CA       // nil for agents
 	servers []string      // of the control plane, as the join said; nil on later starts
 	found   bool          // the cluster is new: its log is to be begun by this server
+	refused chan struct{} // gets a value when a server refuses the node's certificate
 }
 
 // loadOrJoin loads the identity from the data folder; on the first start it joins, or, as a server with nobody to join, founds
@@ -102,7 +103,7 @@ func load(dir string, role pki.Role) (*identity, error) {
 	if err != nil {
 		return nil, unreadable(dir, err)
 	}
-	id := &identity{node: node}
+	id := &identity{node: node, refused: make(chan struct{}, 1)}
 	if _, isWitness := pki.WitnessName(node.Leaf()); isWitness != (role == pki.RoleWitness) {
 		return nil, fmt.Errorf("data folder %s is not that of a %s; name another with dataDir", filepath.Dir(dir), role)
 	}

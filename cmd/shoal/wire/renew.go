@@ -2,6 +2,9 @@ package wire
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -14,12 +17,13 @@ const (
 	renewRetry = 10 * time.Minute
 )
 
-// renew renews the certificates when two thirds of their life are over, until ctx ends. Servers hold the authority and sign
-// their own; agents ask.
+// renew renews the certificates when two thirds of their life are over, or when a server refuses them, until ctx ends. Servers
+// hold the authority and sign their own; agents ask.
 func renew(ctx context.Context, o Options, id *identity, role pki.Role, servers func() []string) error {
+	due := false
 	for {
 		pause := min(id.node.RenewAt().Sub(pki.Now()), renewLook)
-		if pause <= 0 {
+		if due || pause <= 0 {
 			pause = renewRetry
 			if err := renewOnce(ctx, o, id, role, servers()); err != nil {
 				o.Logger.Warn("the certificate could not be renewed", "expires", id.node.Leaf().NotAfter, "error", err)
@@ -27,12 +31,48 @@ func renew(ctx context.Context, o Options, id *identity, role pki.Role, servers 
 				o.Logger.Info("renewed the certificate", "expires", id.node.Leaf().NotAfter)
 			}
 		}
+		// A refusal right after a renewal is not cured by another one.
+		refused := id.refused
+		if pause == renewRetry {
+			refused = nil
+		}
+		due = false
 		select {
+		case <-refused:
+			due = true
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// link opens a connection for the mailbox. A server that has it end with a TLS alert refuses the certificate: by that server's
+// clock, which may be right, it has ended.
+func (id *identity) link(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := id.node.Dial(ctx, address, pki.ProtoLink)
+	if err != nil {
+		return nil, err
+	}
+	return alertedConn{Conn: conn, refused: id.refused}, nil
+}
+
+// alertedConn tells when the other side ends it with a TLS alert: with TLS 1.3 that comes after the handshake.
+type alertedConn struct {
+	*tls.Conn
+	refused chan<- struct{}
+}
+
+func (c alertedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	var alert *net.OpError
+	if errors.As(err, &alert) && alert.Op == "remote error" { // so crypto/tls calls it
+		select {
+		case c.refused <- struct{}{}:
+		default: // it is known already
+		}
+	}
+	return n, err
 }
 
 func renewOnce(ctx context.Context, o Options, id *identity, role pki.Role, servers []string) error {

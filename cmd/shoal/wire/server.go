@@ -88,7 +88,7 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	} else if err != nil {
 		return nil, err
 	}
-	s.agent, err = newAgent(ctx, withRole(o), s.id.node, s.registry, servers)
+	s.agent, err = newAgent(ctx, withRole(o), s.id, s.registry, servers)
 	return s, err
 }
 
