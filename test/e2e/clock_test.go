@@ -79,7 +79,9 @@ func (s *site) snapshotUnder() {
 }
 
 // clock is the environment of a process whose clock differs by so many seconds.
-func clock(seconds int64) []string { return []string{fmt.Sprintf("SHOAL_TEST_CLOCK_OFFSET=%d", seconds)} }
+func clock(seconds int64) []string {
+	return []string{fmt.Sprintf("SHOAL_TEST_CLOCK_OFFSET=%d", seconds)}
+}
 
 // buildWithClock builds shoal with a standard library whose clock can be set, since nothing less changes what a whole process
 // takes for the time. All packages are built anew for it, once; the build cache keeps them.

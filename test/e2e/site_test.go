@@ -26,8 +26,8 @@ type site struct {
 	shoal string
 	names []string // of its members
 	roles map[string]string
-	ports map[string]string // where each is reached
-	diag  map[string]string // where each tells of its health
+	ports map[string]string   // where each is reached
+	diag  map[string]string   // where each tells of its health
 	env   map[string][]string // added to the environment of each
 	runs  map[string]*exec.Cmd
 }
