@@ -143,54 +143,23 @@ func (n *Node) Caller() string {
 	return n.probation.caller
 }
 
-// peerTransport is what the library needs of a transport.
-type peerTransport interface {
-	hraft.Transport
-	hraft.WithPreVote
-	hraft.WithClose
-}
-
 // probationTransport keeps from the library what a server on probation must not answer.
 type probationTransport struct {
-	peerTransport
-	probation *probation
-	requests  chan hraft.RPC
-	done      chan struct{}
-	closing   sync.Once
+	*filter
 }
 
-func newProbationTransport(t peerTransport, p *probation) *probationTransport {
-	w := &probationTransport{peerTransport: t, probation: p, requests: make(chan hraft.RPC), done: make(chan struct{})}
-	go w.sort() // ends with Close
-	return w
+func newProbationTransport(t peerTransport, p *probation) probationTransport {
+	return probationTransport{newFilter(t, func(rpc hraft.RPC) bool { return p.refused(t, rpc) })}
 }
 
-func (w *probationTransport) sort() {
-	for {
-		select {
-		case <-w.done:
-			return
-		case rpc := <-w.peerTransport.Consumer():
-			if w.refused(rpc) {
-				continue
-			}
-			select {
-			case w.requests <- rpc:
-			case <-w.done:
-				rpc.Respond(nil, hraft.ErrRaftShutdown)
-				return
-			}
-		}
-	}
-}
-
-func (w *probationTransport) refused(rpc hraft.RPC) bool {
-	err := w.probation.refuses(rpc.Command)
+// refused answers a message that the library is not to see.
+func (p *probation) refused(t peerTransport, rpc hraft.RPC) bool {
+	err := p.refuses(rpc.Command)
 	if err == nil {
 		return false
 	}
 	if message, ok := rpc.Command.(hraft.WithRPCHeader); ok {
-		w.probation.heard(string(w.DecodePeer(message.GetRPCHeader().Addr)))
+		p.heard(string(t.DecodePeer(message.GetRPCHeader().Addr)))
 	}
 	if rpc.Reader != nil {
 		_, _ = io.Copy(io.Discard, rpc.Reader) // the next message comes behind it
@@ -199,22 +168,13 @@ func (w *probationTransport) refused(rpc hraft.RPC) bool {
 	return true
 }
 
-// Consumer implements the library's transport.
-func (w *probationTransport) Consumer() <-chan hraft.RPC { return w.requests }
-
 // SetHeartbeatHandler implements the library's transport: heartbeats take a way of their own.
-func (w *probationTransport) SetHeartbeatHandler(handle func(hraft.RPC)) {
-	w.peerTransport.SetHeartbeatHandler(func(rpc hraft.RPC) {
-		if !w.refused(rpc) {
+func (w probationTransport) SetHeartbeatHandler(handle func(hraft.RPC)) {
+	w.filter.SetHeartbeatHandler(func(rpc hraft.RPC) {
+		if !w.answered(rpc) {
 			handle(rpc)
 		}
 	})
-}
-
-// Close implements the library's transport.
-func (w *probationTransport) Close() error {
-	w.closing.Do(func() { close(w.done) })
-	return w.peerTransport.Close()
 }
 
 // OnProbation reports whether this server has lost what it knew, or has never known anything, and has not caught up yet.

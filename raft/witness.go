@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	hraft "github.com/hashicorp/raft"
 )
@@ -20,52 +19,21 @@ import (
 // errWitness is the answer to a leader that wants a witness to succeed it.
 var errWitness = errors.New("a witness does not lead")
 
-// witnessTransport is that of a witness.
-type witnessTransport struct {
-	peerTransport
-	requests chan hraft.RPC
-	done     chan struct{}
-	closing  sync.Once
-}
+// witnessTransport is that of a witness. It hands over all that other servers send but the wish to be succeeded.
+type witnessTransport struct{ *filter }
 
-func newWitnessTransport(t peerTransport) *witnessTransport {
-	w := &witnessTransport{peerTransport: t, requests: make(chan hraft.RPC), done: make(chan struct{})}
-	go w.sort() // ends with Close
-	return w
-}
-
-// sort hands over all that other servers send but the wish to be succeeded.
-func (w *witnessTransport) sort() {
-	for {
-		select {
-		case <-w.done:
-			return
-		case rpc := <-w.peerTransport.Consumer():
-			if _, ok := rpc.Command.(*hraft.TimeoutNowRequest); ok {
-				rpc.Respond(nil, errWitness)
-				continue
-			}
-			select {
-			case w.requests <- rpc:
-			case <-w.done:
-				rpc.Respond(nil, hraft.ErrRaftShutdown)
-				return
-			}
+func newWitnessTransport(t peerTransport) witnessTransport {
+	return witnessTransport{newFilter(t, func(rpc hraft.RPC) bool {
+		_, succeed := rpc.Command.(*hraft.TimeoutNowRequest)
+		if succeed {
+			rpc.Respond(nil, errWitness)
 		}
-	}
-}
-
-// Consumer implements the library's transport.
-func (w *witnessTransport) Consumer() <-chan hraft.RPC { return w.requests }
-
-// Close implements the library's transport.
-func (w *witnessTransport) Close() error {
-	w.closing.Do(func() { close(w.done) })
-	return w.peerTransport.Close()
+		return succeed
+	})}
 }
 
 // RequestPreVote answers for the other server.
-func (w *witnessTransport) RequestPreVote(
+func (w witnessTransport) RequestPreVote(
 	_ hraft.ServerID, _ hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse,
 ) error {
 	resp.Term = args.Term
@@ -73,7 +41,7 @@ func (w *witnessTransport) RequestPreVote(
 }
 
 // RequestVote answers for the other server. The library gets here only after others have encouraged it to.
-func (w *witnessTransport) RequestVote(
+func (w witnessTransport) RequestVote(
 	_ hraft.ServerID, _ hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse,
 ) error {
 	resp.Term = args.Term
