@@ -35,7 +35,7 @@ func (n *Node) openState(isNew bool) (err error) {
 			err = errors.Join(err, n.log.close())
 			n.log = nil
 		}
-		if err = n.setAside(filepath.Join(dir, logFile), err); err == nil {
+		if err = n.setAsideLog(err); err == nil {
 			err = n.openLog(false)
 		}
 	}
@@ -52,6 +52,21 @@ func (n *Node) openState(isNew bool) (err error) {
 		return err
 	}
 	return n.dropAsides()
+}
+
+// setAsideLog also sets aside one of before there were segments.
+func (n *Node) setAsideLog(why error) error {
+	for _, name := range []string{logFile, oldLogFile} {
+		path := filepath.Join(n.cfg.Dir, name)
+		found, err := exists(path)
+		if err != nil {
+			return errors.Join(why, err)
+		}
+		if found {
+			return n.setAside(path, why)
+		}
+	}
+	return why
 }
 
 func (n *Node) openLog(proven bool) (err error) {
@@ -74,7 +89,7 @@ func untouched(dir string) (bool, error) {
 		return false, err
 	}
 	return !slices.ContainsFunc(files, func(f fs.DirEntry) bool {
-		return slices.Contains([]string{logFile, checkpointFile, identityFile}, f.Name()) || strings.Contains(f.Name(), ".damaged-")
+		return slices.Contains([]string{logFile, oldLogFile, checkpointFile, identityFile}, f.Name()) || strings.Contains(f.Name(), ".damaged-")
 	}), nil
 }
 
@@ -101,7 +116,7 @@ func (n *Node) doubt() error {
 		n.logger.Error("this server has voted, but its log and its checkpoint are empty; it waits for the others to readmit it", "folder", n.cfg.Dir)
 		return n.probation.begin()
 	}
-	if n.log.roots == nil {
+	if n.log.doubt == nil {
 		return nil
 	}
 	alone, err := n.alone(last)
@@ -110,10 +125,11 @@ func (n *Node) doubt() error {
 	}
 	if alone {
 		n.logger.Error("the newest change of the log may be lost; as this is the only server with a vote, it goes on without",
-			"file", n.log.path, "error", n.log.roots)
+			"folder", n.log.path, "error", n.log.doubt)
+		n.log.settleDoubt()
 		return nil
 	}
-	n.logger.Error("the newest change of the log may be lost; this server waits for the others to readmit it", "file", n.log.path, "error", n.log.roots)
+	n.logger.Error("the newest change of the log may be lost; this server waits for the others to readmit it", "folder", n.log.path, "error", n.log.doubt)
 	return n.probation.begin()
 }
 
@@ -183,13 +199,13 @@ func setAside(path string, now time.Time) (string, error) {
 // dropAsides removes what was set aside, now that the state is whole. The newest of each kind stays, to be looked at.
 func (n *Node) dropAsides() error {
 	var errs []error
-	for _, name := range []string{identityFile, checkpointFile, logFile} {
+	for _, name := range []string{identityFile, checkpointFile, logFile, oldLogFile} {
 		asides, err := filepath.Glob(filepath.Join(n.cfg.Dir, name+".damaged-*"))
 		if err != nil {
 			return err
 		}
 		for _, path := range asides[:max(0, len(asides)-1)] { // sorted
-			errs = append(errs, os.Remove(path))
+			errs = append(errs, os.RemoveAll(path))
 		}
 	}
 	return errors.Join(errs...)

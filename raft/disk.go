@@ -22,7 +22,7 @@ import (
 
 const (
 	lockFile       = "lock"
-	logFile        = "raft.db"
+	logFile        = "log"
 	checkpointFile = "checkpoint.db"
 )
 

@@ -130,8 +130,8 @@ func openDir(t *testing.T, dir string) error {
 	return err
 }
 
-// TestFlippedBits damages any byte of any file: the server finds that out, or has lost nothing by it. The first two pages are
-// left alone: bbolt keeps its two roots there, and without the newer one it takes the older, as after a torn write.
+// TestFlippedBits damages any byte of any file: the server finds that out, or has lost nothing by it. The first two pages of the
+// checkpoint are left alone: bbolt keeps its two roots there, and without the newer one it takes the older, as after a torn write.
 func TestFlippedBits(t *testing.T) {
 	dir := written(t)
 	read := func(dir string) (state, log string, err error) {
@@ -144,6 +144,9 @@ func TestFlippedBits(t *testing.T) {
 			return "", "", err
 		}
 		defer l.close()
+		if l.doubt != nil {
+			return "", "", &DamagedError{l.path, l.doubt}
+		}
 		last, err := l.LastIndex()
 		return fmt.Sprint(s.All()), fmt.Sprint(last), err
 	}
@@ -152,16 +155,27 @@ func TestFlippedBits(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := t.TempDir()
+	segmentFile, err := filepath.Rel(dir, pathOf(t, dir, logFile))
+	if err != nil {
+		t.Fatal(err)
+	}
 	found := 0
 	rapid.Check(t, func(t *rapid.T) {
-		for _, file := range []string{logFile, checkpointFile} {
+		for _, file := range []string{segmentFile, checkpointFile} {
 			content, err := os.ReadFile(filepath.Join(dir, file))
 			if err != nil {
 				t.Fatal(err)
 			}
-			content[rapid.IntRange(2*os.Getpagesize(), len(content)-1).Draw(t, "at")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
+			from, until := 2*os.Getpagesize(), len(content)-1
+			if file != checkpointFile {
+				from = 0
+				if rapid.Bool().Draw(t, "used") {
+					until = 60 * blockSize
+				}
+			}
+			content[rapid.IntRange(from, until).Draw(t, "at")] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
 			path := filepath.Join(to, file) // a new file each time: a failed opening may keep the old one locked
-			if err := errors.Join(os.RemoveAll(path), os.WriteFile(path, content, 0o600)); err != nil {
+			if err := errors.Join(os.RemoveAll(path), os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, content, 0o600)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -27,6 +27,7 @@ type fsm struct {
 	maxEntries, maxBytes   int64
 	configurationsReceived func()
 	applied                func(*hraft.Log)
+	cost                   func(index uint64) int64 // bytes of the disk that an entry takes; may be nil
 
 	agreed   atomic.Pointer[agreement]
 	last     uint64 // index of the newest entry in the state
@@ -71,7 +72,11 @@ func (f *fsm) Apply(entry *hraft.Log) any {
 
 // count adds an entry to those that are not in the checkpoint yet.
 func (f *fsm) count(entry *hraft.Log) {
-	entries, bytes := f.entries.Add(1), f.bytes.Add(int64(len(entry.Data)))
+	size := int64(len(entry.Data))
+	if f.cost != nil {
+		size = max(size, f.cost(entry.Index))
+	}
+	entries, bytes := f.entries.Add(1), f.bytes.Add(size)
 	if entries >= f.maxEntries || bytes >= f.maxBytes {
 		f.demand()
 	}

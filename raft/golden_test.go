@@ -129,12 +129,41 @@ func TestUnknownVersionsAreErrors(t *testing.T) {
 	if _, err := decodePart(appendPartHead(nil, 77, [16]byte{}, 0)); !errors.Is(err, errRecord) || !strings.Contains(err.Error(), "kind 77") {
 		t.Errorf("a later part: %v", err)
 	}
+	batch := (&logBatch{tail: 1, segments: []uint64{1}}).encode(nil)
+	batch[0]++
+	if _, err := decodeBatch(batch, checkEntry); err == nil || !strings.Contains(err.Error(), "unknown version 2") {
+		t.Errorf("a later batch: %v", err)
+	}
 	k := logKey(1)
 	entry := encodeEntry(k[:], &hraft.Log{Index: 1})
 	entry[0]++
 	binary.BigEndian.PutUint32(entry[len(entry)-crcSize:], checksum(k[:], entry[:len(entry)-crcSize]))
 	if err := decodeEntry(k[:], entry, &hraft.Log{}); err == nil || !strings.Contains(err.Error(), "unknown version") {
 		t.Errorf("a later entry: %v", err)
+	}
+}
+
+// TestGoldenBatch holds the log to its format, sectors and all: testdata/log-batch-1 is a batch with two entries, at sector 8 of segment 3.
+func TestGoldenBatch(t *testing.T) {
+	b := logBatch{
+		prev: 6, tail: 5, first: 9, last: 12, next: 4, segments: []uint64{3, 4}, entries: 2,
+		state: map[string][]byte{keyTerm: {0, 0, 0, 0, 0, 0, 0, 3}, keyVoteFor: []byte("s1")},
+	}
+	content := b.encode(nil)
+	for i, data := range []string{"short", strings.Repeat("longer than a sector ", 50)} {
+		index := uint64(11 + i)
+		k := logKey(index)
+		content = appendBytes(content, encodeEntry(k[:], &hraft.Log{Index: index, Term: 3, Data: []byte(data), Extensions: []byte("x")}))
+	}
+	const file, segment, at, number = "testdata/log-batch-1", 3, blockSectors, 7
+	packed := packBatch(nil, segment, at, number, content)
+	if *writeGolden {
+		if err := os.WriteFile(file, packed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if golden, err := os.ReadFile(file); err != nil || !bytes.Equal(golden, packed) {
+		t.Errorf("this code writes another format than %s (%v): it needs a new version", file, err)
 	}
 }
 
@@ -309,7 +338,7 @@ func FuzzGreeting(f *testing.F) {
 	})
 }
 
-// FuzzOpenLog changes bytes of a log behind its root pages: it is found out, or nothing is missing.
+// FuzzOpenLog changes bytes of a log: it is found out, or nothing is missing.
 func FuzzOpenLog(f *testing.F) {
 	dir := f.TempDir()
 	log, err := openLog(dir, true)
@@ -325,20 +354,22 @@ func FuzzOpenLog(f *testing.F) {
 	if err := log.close(); err != nil {
 		f.Fatal(err)
 	}
-	sound, err := os.ReadFile(filepath.Join(dir, logFile))
+	path := pathOf(f, dir, logFile)
+	sound, err := os.ReadFile(path)
 	if err != nil {
 		f.Fatal(err)
 	}
-	roots := 2 * os.Getpagesize()
-	f.Add(uint16(0), []byte{0xff})
-	f.Add(uint16(4096), []byte{0, 0, 0, 0, 0, 0, 0, 0, 1})
-	f.Fuzz(func(t *testing.T, at uint16, change []byte) {
+	f.Add(uint32(0), []byte{0xff})
+	f.Add(uint32(4096), []byte{0, 0, 0, 0, 0, 0, 0, 0, 1})
+	f.Add(uint32(entries*blockSize+5), []byte{1})
+	f.Fuzz(func(t *testing.T, at uint32, change []byte) {
 		b := bytes.Clone(sound)
 		for i, x := range change {
-			b[roots+(int(at)+i)%(len(b)-roots)] ^= x
+			b[(int(at)+i)%len(b)] ^= x
 		}
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, logFile), b, 0o600); err != nil {
+		to := filepath.Join(dir, logFile, filepath.Base(path))
+		if err := errors.Join(os.Mkdir(filepath.Dir(to), 0o700), os.WriteFile(to, b, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		log, err := openLog(dir, true)
@@ -349,6 +380,8 @@ func FuzzOpenLog(f *testing.F) {
 			t.Fatalf("not a DamagedError: %v", err)
 		}
 		defer log.close()
-		checkEdges(t, log, 1, entries)
+		if log.doubt == nil {
+			checkEdges(t, log, 1, entries)
+		}
 	})
 }

@@ -239,11 +239,7 @@ func (n *Node) writeCheckpoints(ctx context.Context) error {
 // but no more than is in reserve on the disk. After a restore it keeps nothing: who is behind is quicker with the checkpoint.
 func (n *Node) checkpointWhenDue(ctx context.Context) error {
 	if !n.fsm.swapped.Load() {
-		keep, err := n.log.newest(n.reserve.size, n.cfg.TrailingLogs)
-		if err != nil {
-			return err
-		}
-		if err := n.keepTrailing(keep); err != nil {
+		if err := n.keepTrailing(n.log.newest(n.reserve.size, n.cfg.TrailingLogs)); err != nil {
 			return err
 		}
 		return wait(ctx, n.raft.Snapshot())

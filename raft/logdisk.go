@@ -1,19 +1,21 @@
 package raft
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoal-edge/shoal/store"
@@ -22,26 +24,43 @@ import (
 // retryPause is the time between two tries to write to a disk that has refused.
 const retryPause = time.Second
 
-// logDisk is the log's database on a disk that may refuse.
+// logDisk is the log's folder on a disk that may refuse.
 //
-// A full disk leaves a transaction undone, and the next one may succeed. After any other failure nobody knows what is on the
-// disk: the kernel may show pages that never got there, and to go on with those would put the whole file at risk. So nothing is
-// written before the file was read anew, from the disk, as after a restart. Reads go on with what is there.
+// A full disk leaves a change undone, and the next one may succeed. After any other failure nobody knows what is on the disk: the
+// kernel may show pages that never got there, and to go on with those would put the whole log at risk. So nothing is written before
+// all was read anew, from the disk, as after a restart. Reads go on with what is there.
 type logDisk struct {
 	path    string
 	logger  *slog.Logger
 	alarm   *alarm   // may be nil
 	reserve *reserve // may be nil
-	roots   error    // what was wrong with the root pages when the file was opened first, or nil
+	usual   uint32   // sectors of a segment
+	doubt   error    // what is not sure about the end of the log since it was opened, or nil
 
-	writing  sync.Mutex // one writer; guards the rest but db
-	distrust error      // why the file must be read anew before the next write, or nil
+	writing  sync.Mutex // one writer; guards the rest but what mu guards
+	distrust error      // why the log must be read anew before the next write, or nil
 	tried    time.Time  // when that was last tried
-	last     uint64     // the newest entry that the library knows to be stored
 	told     bool       // that the disk refuses
+	chain    []*segment // those that are needed, oldest first; the log goes on in the last one
+	at       uint32     // there
+	free     []*segment // those that can be used again
+	next     *segment   // the one of free that the log goes on with, or nil
+	noted    *segment   // what the newest batch names as next
+	number   uint64     // the highest that a batch was written with
+	newest   uint64     // the newest batch that is on the disk
+	wasted   uint32     // bytes at the ends of segments, not counted in the cost of an entry yet
+	sealed   bool       // that one is the last of an orderly stop
+	unclean  bool       // there may be parts of a batch at the place where the log goes on
+	bad      []block    // to be made sound again
+	buffer   []byte     // for a batch
+	content  []byte     // for what is in it
+	write    func(*segment, []byte, uint32) error
+	flush    func(*segment) error
 
-	mu sync.RWMutex // held for writing while the file is closed and opened
-	db *bbolt.DB    // nil when it could not be opened anew
+	mu    sync.RWMutex // guards what follows; the writer reads it without
+	index []place      // of the entries from first on
+	first uint64       // 0 when there is none
+	state map[string][]byte
 
 	opened  time.Time
 	plenty  atomic.Int64  // until when there is plenty of room, by the monotonic clock since opened
@@ -50,91 +69,185 @@ type logDisk struct {
 	leaving sync.Once
 }
 
-func openLogDisk(path string) (*logDisk, error) {
-	f := &logDisk{path: path, logger: slog.New(slog.DiscardHandler), left: make(chan struct{}), opened: time.Now()}
-	if err := f.open(); err != nil {
+const (
+	// While there is no segment to go on with, entries leave these sectors of the present one to votes and to the removal of entries,
+	// which leave enough for the batch that names a new segment. So a disk that is full when one is needed stops entries alone.
+	leaveEntries = 16 * blockSectors
+	// keepFree is how many segments are kept that are free: a bit more than what is written between two checkpoints.
+	keepFree = 6
+)
+
+// keyDoubt is where the log has that its end was not sure, until the server has acted on that.
+const keyDoubt = "doubt"
+
+func openLogDisk(path string) (f *logDisk, err error) {
+	f = &logDisk{path: path, logger: slog.New(slog.DiscardHandler), left: make(chan struct{}), opened: time.Now()}
+	f.write, f.flush = writeSegment, flushSegment
+	if f.usual, err = usualSectors(path); err != nil {
 		return nil, err
 	}
-	var err error
-	if f.roots, err = checkRoots(path); err != nil {
-		return nil, errors.Join(err, f.close())
+	scan, err := scanLog(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.take(scan); err != nil {
+		return nil, errors.Join(err, scan.close())
 	}
 	return f, nil
 }
 
-// open reads what is on the disk, not what an earlier process left in memory, and trusts it if it is sound.
-func (f *logDisk) open() error {
-	if err := forgetCached(f.path); err != nil {
-		return err
+// take makes what was read the state of the log.
+func (f *logDisk) take(scan *logScan) error {
+	if len(scan.batches) == 0 {
+		return &DamagedError{f.path, errors.New("it has no batch that is whole")}
 	}
-	if err := inspect(f.path, verifyLog); err != nil {
-		return err
-	}
-	opts := boltOptions()
-	opts.NoSync = forgetful
-	db, err := openBolt(f.path, opts)
+	chain, err := scan.chain(scan.newest())
 	if err != nil {
 		return err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.db = db
-	return nil
+	newest := chain[len(chain)-1]
+	f.countWaste(chain)
+	if f.index, err = scan.index(chain); err != nil {
+		return err
+	}
+	end, err := scan.finish(newest)
+	if err != nil {
+		return err
+	}
+	f.first, f.state, f.sealed = newest.first, newest.state, newest.sealed
+	f.number, f.newest, f.at = scan.highest, newest.number, end.at
+	for _, b := range chain {
+		if len(f.chain) == 0 || f.chain[len(f.chain)-1] != b.segment {
+			b.segment.begins = b.number
+			f.chain = append(f.chain, b.segment)
+		}
+	}
+	f.next = scan.segments[newest.next]
+	f.noted = f.next
+	for _, id := range newest.segments {
+		if s := scan.segments[id]; !slices.Contains(f.chain, s) {
+			f.free = append(f.free, s)
+		}
+	}
+	if end.segment != newest.segment {
+		f.roll()
+	}
+	f.bad = scan.badBlocks(chain)
+	if f.unclean = end.torn || end.doubt != nil; f.unclean {
+		f.sealed = false
+	}
+	if end.doubt != nil {
+		f.state[keyDoubt] = []byte(end.doubt.Error())
+	}
+	if told, ok := f.state[keyDoubt]; ok {
+		f.doubt = errors.New(string(told))
+	}
+	return scan.tidy(newest)
 }
 
-// forgetCached makes the kernel read a file from the disk the next time.
-func forgetCached(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
+// countWaste adds what is not used at the ends of segments to the cost of the entries that come next.
+func (f *logDisk) countWaste(chain []*logBatch) {
+	for i, b := range chain {
+		if i > 0 && chain[i-1].segment != b.segment {
+			before := chain[i-1]
+			f.wasted += (before.segment.sectors - before.at - before.parts) * sectorSize
+		}
+		if len(b.places) > 0 {
+			b.places[0].cost += f.wasted
+			f.wasted = 0
+		}
 	}
-	if err := errors.Join(unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close()); err != nil {
-		return fmt.Errorf("read %s anew: %w", path, err)
-	}
-	return nil
 }
 
 func (f *logDisk) close() error {
 	f.leave()
+	f.writing.Lock()
+	defer f.writing.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.db == nil {
-		return nil
+	var errs []error
+	for _, s := range slices.Concat(f.chain, f.free) {
+		errs = append(errs, s.file.Close())
 	}
-	return f.db.Close()
+	f.chain, f.free, f.next = nil, nil, nil
+	return errors.Join(errs...)
 }
 
 // leave ends waits for the disk: the node ends.
 func (f *logDisk) leave() { f.leaving.Do(func() { close(f.left) }) }
 
-// view reads.
-func (f *logDisk) view(do func(*bbolt.Tx) error) error {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	if f.db == nil {
-		return f.distrust // set before db became nil, and only changed together with it
-	}
-	return f.alarm.heed(guard(f.path, func() error { return f.db.View(do) }))
-}
-
-// update writes. Then says, once it is on the disk, which entry is the last.
-func (f *logDisk) update(do func(*bbolt.Tx) error, then func(last *uint64)) error {
+// seal notes that nothing comes after the newest batch, unless the disk refuses: then its loss cannot be taken for a write that was
+// interrupted.
+func (f *logDisk) seal() {
 	f.writing.Lock()
 	defer f.writing.Unlock()
+	if f.sealed || f.distrust != nil || len(f.chain) == 0 {
+		return
+	}
+	_ = f.append(&logChange{sealed: true, last: f.last()})
+}
+
+func (f *logDisk) current() *segment { return f.chain[len(f.chain)-1] }
+
+// last is the index of the newest entry, or 0.
+func (f *logDisk) last() uint64 { return f.first + max(uint64(len(f.index)), 1) - 1 }
+
+// segments are all that count.
+func (f *logDisk) segments() []*segment { return slices.Concat(f.chain, f.free) }
+
+func writeSegment(s *segment, b []byte, at uint32) error {
+	_, err := s.file.WriteAt(b, int64(at)*sectorSize)
+	return err
+}
+
+func flushSegment(s *segment) error {
+	if forgetful {
+		return nil
+	}
+	if err := unix.Fdatasync(int(s.file.Fd())); err != nil {
+		return &fs.PathError{Op: "flush", Path: s.path(), Err: err}
+	}
+	return nil
+}
+
+// settleDoubt is called when the server has decided to go on as if nothing was missing; the next batch says so.
+func (f *logDisk) settleDoubt() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.state, keyDoubt)
+}
+
+// written is when the log was last written.
+func (f *logDisk) written() (time.Time, error) {
+	info, err := f.current().file.Stat()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
+}
+
+// update writes, and says it when the disk refuses.
+func (f *logDisk) update(do func() error) error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	if len(f.chain) == 0 {
+		return fs.ErrClosed
+	}
 	if f.distrust != nil {
-		if err := f.reopen(); err != nil {
+		if err := f.reread(); err != nil {
 			return err
 		}
 	}
-	err := f.write(do)
+	err := do()
 	switch {
 	case err == nil:
-		then(&f.last)
 		if f.told {
 			f.told = false
 			f.logger.Info("the disk takes writes again", "file", f.path)
 		}
 		return nil
+	case errors.Is(err, errRefused):
+		return err
 	case isFull(err):
 		err = fmt.Errorf("%w: %w", store.ErrFull, err)
 	default:
@@ -147,74 +260,60 @@ func (f *logDisk) update(do func(*bbolt.Tx) error, then func(last *uint64)) erro
 	return err
 }
 
-func (f *logDisk) write(do func(*bbolt.Tx) error) error {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return guard(f.path, func() error { return f.db.Update(do) })
-}
+// errRefused says that the log was asked for what it does not do; the disk has no part in it.
+var errRefused = errors.New("the log cannot do that")
 
-// isFull says whether a transaction ended because there was no room for its pages. The pages that it changes last and that make
-// it count have their room always.
+// isFull says whether a write failed because there was no room.
 func isFull(err error) bool {
 	var path *fs.PathError
 	return errors.As(err, &path) && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT))
 }
 
-// reopen makes the file one that can be written again, if the disk lets it. The writer holds writing.
-func (f *logDisk) reopen() error {
+// reread makes sure, if the disk lets it, that all that is known to be stored is on it. What may have got there with a batch that failed
+// is written over by the next one. The writer holds writing.
+func (f *logDisk) reread() error {
 	if time.Since(f.tried) < retryPause {
 		return f.distrust
 	}
 	f.tried = time.Now()
 	if err := tryDisk(filepath.Dir(f.path)); err != nil {
-		return fmt.Errorf("%w; and now: %w", f.distrust, err) // reads go on with the file as it is
+		return fmt.Errorf("%w; and now: %w", f.distrust, err)
 	}
-	if err := f.closeAgain(); err != nil {
+	scan, err := scanLog(f.path)
+	if err != nil {
+		f.distrust = f.alarm.heed(err)
 		return err
 	}
-	if err := f.open(); err != nil {
-		return f.stillBad(err)
-	}
-	if err := f.write(f.forgetUnknown); err != nil {
-		return f.stillBad(err)
+	err = f.compare(scan)
+	if err = errors.Join(err, scan.close()); err != nil {
+		f.distrust = f.alarm.heed(err)
+		return err
 	}
 	f.distrust = nil
 	return nil
 }
 
-func (f *logDisk) closeAgain() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.db == nil {
-		return nil
+func (f *logDisk) compare(scan *logScan) error {
+	chain, err := scan.chain(f.newest)
+	if err != nil {
+		return err
 	}
-	err := f.db.Close()
-	f.db = nil
-	return err
-}
-
-func (f *logDisk) stillBad(err error) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.distrust = f.alarm.heed(err)
-	return err
-}
-
-// forgetUnknown removes entries whose storing failed, but which got to the disk all the same: the library will give others their
-// numbers. Entries that it knows to be stored must be there.
-func (f *logDisk) forgetUnknown(tx *bbolt.Tx) error {
-	log := tx.Bucket(bucketLog())
-	last := log.Sequence()
-	if last < f.last {
-		return &DamagedError{f.path, fmt.Errorf("it ends with entry %d, but %d was stored", last, f.last)}
+	index, err := scan.index(chain)
+	if err != nil {
+		return err
 	}
-	for index := f.last + 1; index <= last; index++ {
-		k := logKey(index)
-		if err := log.Delete(k[:]); err != nil {
-			return err
-		}
+	same := func(a, b place) bool {
+		return a.segment.id == b.segment.id && a.batch == b.batch && a.at == b.at && a.size == b.size
 	}
-	return log.SetSequence(f.last)
+	newest := chain[len(chain)-1]
+	state := maps.Clone(f.state)
+	for _, m := range []map[string][]byte{state, newest.state} {
+		delete(m, keyDoubt) // it is added and taken away without a write
+	}
+	if newest.first != f.first || !slices.EqualFunc(index, f.index, same) || !maps.EqualFunc(newest.state, state, bytes.Equal) {
+		return &DamagedError{f.path, errors.New("it is not what was stored")}
+	}
+	return nil
 }
 
 // tryDisk finds out whether a disk takes writes.
@@ -248,7 +347,7 @@ const (
 	// leastRoom is left on the disk for what is more important than a write: votes, checkpoints, what the device's agent keeps.
 	// On small disks it is a sixteenth.
 	leastRoom = 4 << 20
-	// recordPages bounds how many times its size a record takes on its way through the database.
+	// recordPages bounds how many times its size a record takes on its way through the log and the checkpoint.
 	recordPages = 4
 	// With plenty of room the disk is asked again only after a while: it does not fill that soon.
 	plenty      = 256 << 20

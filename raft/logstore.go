@@ -5,20 +5,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
+	"maps"
 	"path/filepath"
 
 	hraft "github.com/hashicorp/raft"
-	"go.etcd.io/bbolt"
 
 	"github.com/shoal-edge/shoal/raft/failpoint"
 )
 
-// logStore keeps the log and the votes in one bbolt file. Entries follow one another without gaps.
-//
-// An entry's key is its index, big endian; its value is a version byte, the entry's type, its term, its data and a CRC over
-// all of that and the key. bbolt keeps a sequence number for each bucket, in a page that every transaction writes anyway: the
-// log's is the index of its last entry and the votes' is a CRC over them, so that nothing can be missing at the end.
+// logStore keeps the log and the votes in a folder of segments; see segment, batch and logDisk. Entries follow one another without
+// gaps.
 type logStore struct {
 	*logDisk
 	voteTerm []byte // of a vote that is not kept yet: the library says the term first
@@ -33,112 +29,66 @@ const (
 const (
 	entryVersion = 1
 	crcSize      = 4
-	// deleteBatch bounds how long a compaction keeps appends waiting.
-	deleteBatch = 512
-	// logFill packs pages nearly full, since entries come in order.
-	logFill = 0.95
 )
 
 // errAbsent has the wording that the library looks for.
 var errAbsent = errors.New("not found")
 
-func bucketLog() []byte   { return []byte("log") }
-func bucketVotes() []byte { return []byte("votes") }
-
 // openLog opens the log in a folder. One that is not there is made: proven, if there can have been none before; see probation.
 func openLog(dir string, proven bool) (*logStore, error) {
 	path := filepath.Join(dir, logFile)
+	if err := convertLog(dir); err != nil {
+		return nil, err
+	}
 	found, err := exists(path)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
-		if err := createLog(path, proven); err != nil {
+		state := map[string][]byte{}
+		if !proven {
+			state[keyProbation] = Readmission{}.encode()
+		}
+		sectors, err := usualSectors(dir)
+		if err != nil {
+			return nil, err
+		}
+		if err := createLog(path, sectors, state, nil); err != nil {
 			return nil, fmt.Errorf("create %s: %w", path, err)
 		}
 	}
-	if err := shrink(path); err != nil && !isDamaged(err) {
-		return nil, err
-	}
-	file, err := openLogDisk(path)
+	disk, err := openLogDisk(path)
 	if err != nil {
 		return nil, err
 	}
-	s := &logStore{logDisk: file}
-	if file.last, err = s.LastIndex(); err != nil {
-		return nil, errors.Join(err, s.close())
-	}
-	return s, nil
+	return &logStore{logDisk: disk}, nil
 }
 
-// createLog makes an empty file under another name first: a crash leaves either no log or a whole one.
-func createLog(path string, proven bool) error {
+// createLog makes a log under another name first: a crash leaves either none or a whole one. What fills it may be nil.
+func createLog(path string, sectors uint32, state map[string][]byte, fill func(*logStore) error) error {
 	temp := path + ".new"
-	if err := os.RemoveAll(temp); err != nil {
+	if err := makeEmpty(temp); err != nil {
 		return err
 	}
-	db, err := bbolt.Open(temp, 0o600, boltOptions())
+	const first = 1
+	b := logBatch{tail: first, segments: []uint64{first}, state: state}
+	s, err := createSegment(temp, first, sectors, packBatch(nil, first, 0, first, b.encode(nil)))
 	if err != nil {
 		return err
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucket(bucketLog())
+	if err := s.file.Close(); err != nil {
+		return err
+	}
+	if fill != nil {
+		disk, err := openLogDisk(temp)
 		if err != nil {
 			return err
 		}
-		votes, err := tx.CreateBucket(bucketVotes())
-		if err != nil || proven {
+		if err := errors.Join(fill(&logStore{logDisk: disk}), disk.close()); err != nil {
 			return err
 		}
-		return putVote(votes, []byte(keyProbation), Readmission{}.encode())
-	})
-	if err = errors.Join(err, db.Close()); err != nil {
-		return err
 	}
 	return replaceFile(temp, path)
-}
-
-// verifyLog reads everything once: a server must not vote or lead with a log that it cannot trust.
-func verifyLog(tx *bbolt.Tx) error {
-	path := tx.DB().Path()
-	next := uint64(0)
-	err := walk(path, tx.Bucket(bucketLog()), func(k, v []byte) error {
-		var entry hraft.Log
-		if err := decodeEntry(k, v, &entry); err != nil {
-			return err
-		}
-		if next != 0 && entry.Index != next {
-			return fmt.Errorf("entry %d follows entry %d", entry.Index, next-1)
-		}
-		next = entry.Index + 1
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if last := tx.Bucket(bucketLog()).Sequence(); next > 0 && last != next-1 || next == 0 && last != 0 {
-		return &DamagedError{path, fmt.Errorf("its last entry should be %d, not %d", last, next-1)}
-	}
-	votes := tx.Bucket(bucketVotes())
-	if err := walk(path, votes, func(_, _ []byte) error { return nil }); err != nil {
-		return err
-	}
-	if votes.Sequence() != sumVotes(votes) {
-		return &DamagedError{path, errors.New("the checksum of its votes is wrong")}
-	}
-	return nil
-}
-
-func sumVotes(votes *bbolt.Bucket) uint64 {
-	var all []byte
-	cursor := votes.Cursor()
-	for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
-		all = appendBytes(appendBytes(all, k), v)
-	}
-	if len(all) == 0 {
-		return 0
-	}
-	return uint64(checksum(all))
 }
 
 // join makes sure that the log goes on where the checkpoint ends. A log that ends before it was left by a crash right after
@@ -167,119 +117,142 @@ func (s *logStore) IsMonotonic() bool { return true }
 
 // FirstIndex returns the index of the oldest entry, or 0.
 func (s *logStore) FirstIndex() (uint64, error) {
-	return s.edge((*bbolt.Cursor).First)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.first, nil
 }
 
 // LastIndex returns the index of the newest entry, or 0.
 func (s *logStore) LastIndex() (uint64, error) {
-	return s.edge((*bbolt.Cursor).Last)
-}
-
-func (s *logStore) edge(move func(*bbolt.Cursor) ([]byte, []byte)) (index uint64, err error) {
-	err = s.view(func(tx *bbolt.Tx) error {
-		if k, _ := move(tx.Bucket(bucketLog()).Cursor()); k != nil {
-			index = binary.BigEndian.Uint64(k)
-		}
-		return nil
-	})
-	return index, err
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.last(), nil
 }
 
 // GetLog reads one entry.
 func (s *logStore) GetLog(index uint64, entry *hraft.Log) error {
-	return s.view(func(tx *bbolt.Tx) error {
-		k := logKey(index)
-		v := tx.Bucket(bucketLog()).Get(k[:])
-		if v == nil {
-			return hraft.ErrLogNotFound
-		}
-		if err := decodeEntry(k[:], v, entry); err != nil {
-			return &DamagedError{s.path, err}
-		}
-		return nil
-	})
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.first == 0 || index < s.first || index > s.last() {
+		return hraft.ErrLogNotFound
+	}
+	p := s.index[index-s.first]
+	body, err := p.read()
+	if err != nil {
+		return s.alarm.heed(err)
+	}
+	k := logKey(index)
+	if err := decodeEntry(k[:], body, entry); err != nil {
+		return s.alarm.heed(&DamagedError{p.segment.path(), err})
+	}
+	return nil
 }
 
 // StoreLog appends one entry.
 func (s *logStore) StoreLog(entry *hraft.Log) error { return s.StoreLogs([]*hraft.Log{entry}) }
 
-// StoreLogs appends entries in one transaction, with one flush of the disk.
+// StoreLogs appends entries, with one flush of the disk unless they take more than a segment.
 func (s *logStore) StoreLogs(entries []*hraft.Log) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	newest := entries[len(entries)-1].Index
+	bodies := make([][]byte, len(entries))
+	for i, entry := range entries {
+		if entry.Index != entries[0].Index+uint64(i) {
+			return fmt.Errorf("%w: entry %d comes after entry %d", errRefused, entry.Index, entries[0].Index+uint64(i)-1)
+		}
+		k := logKey(entry.Index)
+		if bodies[i] = encodeEntry(k[:], entry); len(bodies[i]) > largestEntry {
+			return fmt.Errorf("%w: entry %d has %d bytes", errRefused, entry.Index, len(bodies[i]))
+		}
+	}
 	failpoint.Hit("log.store.before")
-	err := s.update(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(bucketLog())
-		bucket.FillPercent = logFill
-		for _, entry := range entries {
-			k := logKey(entry.Index)
-			if err := bucket.Put(k[:], encodeEntry(k[:], entry)); err != nil {
+	err := s.update(func() error {
+		last := entries[0].Index - 1
+		if have := s.last(); have > 0 && (last > have || last+1 < s.first) {
+			return fmt.Errorf("%w: entry %d does not follow entries %d to %d", errRefused, last+1, s.first, have)
+		}
+		for rest := bodies; len(rest) > 0; {
+			n := s.fit(rest)
+			last += uint64(n)
+			if err := s.append(&logChange{entries: rest[:n], last: last}); err != nil {
 				return err
 			}
+			rest = rest[n:]
 		}
-		return bucket.SetSequence(newest)
-	}, func(last *uint64) { *last = newest })
+		return nil
+	})
 	failpoint.Hit("log.store.after")
 	return err
 }
 
-// DeleteRange removes entries, both ends included. Old ones go in batches, oldest first; the newest go at once, so that a
-// crash never leaves a gap.
-func (s *logStore) DeleteRange(first, last uint64) error {
-	newest, err := s.LastIndex()
-	if err != nil {
-		return err
-	}
-	batch := uint64(deleteBatch)
-	if last >= newest {
-		batch = last - first + 1
-	}
-	for ; first <= last; first += batch {
-		until := min(last, first+batch-1)
-		var left uint64
-		failpoint.Hit("log.truncate.before")
-		remove := func(tx *bbolt.Tx) error {
-			bucket := tx.Bucket(bucketLog())
-			left = bucket.Sequence() // entries may have come while a compaction was on its way here
-			for index := first; index <= until; index++ {
-				k := logKey(index)
-				if err := bucket.Delete(k[:]); err != nil {
-					return err
-				}
-			}
-			if until < left {
-				return nil
-			}
-			// A cursor would not end: bbolt's Last goes round in circles when a transaction has emptied several pages.
-			left = first - 1
-			if k := logKey(left); bucket.Get(k[:]) == nil {
-				left = 0
-			}
-			return bucket.SetSequence(left)
+// largestEntry fits into a batch, with all that is in it besides.
+const largestEntry = maxParts*sectorRoom - 1<<20
+
+// fit is how many entries fit into one batch, and a segment of the usual size. One does always, in a segment of its own size.
+func (s *logStore) fit(bodies [][]byte) (n int) {
+	plain := logBatch{state: s.state}
+	room := int(s.usual)*sectorRoom - plain.headBound() - lengthBound*(len(s.chain)+len(s.free)+2)
+	for _, body := range bodies {
+		if room -= len(body) + lengthBound; room < 0 && n > 0 {
+			break
 		}
-		if err := s.reserve.vital(func() error { return s.update(remove, func(last *uint64) { *last = left }) }); err != nil {
-			return err
-		}
-		failpoint.Hit("log.truncate.after")
+		n++
 	}
-	return nil
+	return n
 }
 
-// newest says how many entries at the end of the log have so many bytes together, at most so many entries. One is always among them.
-func (s *logStore) newest(bytes int64, entries uint64) (n uint64, err error) {
-	err = s.view(func(tx *bbolt.Tx) error {
-		cursor := tx.Bucket(bucketLog()).Cursor()
-		for k, v := cursor.Last(); k != nil && n < entries; k, v = cursor.Prev() {
-			if bytes -= int64(len(v)); bytes < 0 && n > 0 {
-				break
+// DeleteRange removes entries at the beginning or at the end of the log, both ends included.
+func (s *logStore) DeleteRange(first, last uint64) error {
+	failpoint.Hit("log.truncate.before")
+	err := s.reserve.vital(func() error {
+		return s.update(func() error {
+			// Entries may have come while a compaction was on its way here.
+			c := logChange{last: s.last()}
+			switch {
+			case c.last == 0 || last < s.first || first > c.last:
+				return nil
+			case first <= s.first && last >= c.last:
+				c.last = 0
+			case first <= s.first:
+				c.first = last + 1
+			case last >= c.last:
+				c.last = first - 1
+			default:
+				return fmt.Errorf("%w: to remove the entries %d to %d of %d to %d", errRefused, first, last, s.first, c.last)
 			}
-			n++
-		}
-		return nil
+			if err := s.append(&c); err != nil {
+				return err
+			}
+			return s.trim()
+		})
 	})
-	return n, err
+	failpoint.Hit("log.truncate.after")
+	return err
+}
+
+// newest says how many entries at the end of the log have so many bytes of the disk together, at most so many entries. One is always
+// among them.
+func (s *logStore) newest(bytes int64, entries uint64) (n uint64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for i := len(s.index) - 1; i >= 0 && n < entries; i-- {
+		if bytes -= int64(s.index[i].cost); bytes < 0 && n > 0 {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// cost is how many bytes of the disk an entry takes, 0 if it is not there.
+func (s *logStore) cost(index uint64) int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.first == 0 || index < s.first || index > s.last() {
+		return 0
+	}
+	return int64(s.index[index-s.first].cost)
 }
 
 // Set keeps a value of the library's. A vote is kept as a whole: a power cut between its term and its candidate would leave the
@@ -301,44 +274,39 @@ func (s *logStore) Set(key, value []byte) error {
 	failpoint.Hit("vote.store.before")
 	err := s.insist(func() error {
 		return s.reserve.vital(func() error {
-			return s.update(func(tx *bbolt.Tx) error {
-				votes := tx.Bucket(bucketVotes())
-				if term != nil {
-					if err := votes.Put([]byte(keyVoteTerm), term); err != nil {
-						return err
-					}
-				}
-				return putVote(votes, key, value)
-			}, func(*uint64) {})
+			values := map[string][]byte{string(key): value}
+			if term != nil {
+				values[keyVoteTerm] = term
+			}
+			return s.put(values)
 		})
 	})
 	failpoint.Hit("vote.store.after")
 	return err
 }
 
-// put keeps a value, if the disk takes it.
-func (s *logStore) put(key, value []byte) error {
-	return s.update(func(tx *bbolt.Tx) error { return putVote(tx.Bucket(bucketVotes()), key, value) }, func(*uint64) {})
-}
-
-func putVote(votes *bbolt.Bucket, key, value []byte) error {
-	if err := votes.Put(key, value); err != nil {
-		return err
-	}
-	return votes.SetSequence(sumVotes(votes))
+// put keeps values, if the disk takes them, all or none. One that is nil is removed.
+func (s *logStore) put(values map[string][]byte) error {
+	return s.update(func() error {
+		state := maps.Clone(s.state)
+		for k, v := range values {
+			if state[k] = bytes.Clone(v); v == nil {
+				delete(state, k)
+			}
+		}
+		return s.append(&logChange{last: s.last(), state: state})
+	})
 }
 
 // Get returns a value of the library's.
 func (s *logStore) Get(key []byte) (value []byte, err error) {
-	err = s.view(func(tx *bbolt.Tx) error {
-		v := tx.Bucket(bucketVotes()).Get(key)
-		if v == nil {
-			return errAbsent
-		}
-		value = append([]byte{}, v...)
-		return nil
-	})
-	return value, err
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	v, ok := s.state[string(key)]
+	if !ok {
+		return nil, errAbsent
+	}
+	return bytes.Clone(v), nil
 }
 
 // SetUint64 keeps a number of the library's.
@@ -392,6 +360,6 @@ func decodeEntry(key, value []byte, entry *hraft.Log) error {
 	if r.bad {
 		return fmt.Errorf("entry %d is cut off", index)
 	}
-	entry.Data = append([]byte{}, r.rest...) // the mapped file is not ours after the transaction
+	entry.Data = append([]byte{}, r.rest...)
 	return nil
 }

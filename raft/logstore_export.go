@@ -2,7 +2,11 @@
 
 package raft
 
-import hraft "github.com/hashicorp/raft"
+import (
+	"errors"
+
+	hraft "github.com/hashicorp/raft"
+)
 
 // LogStore is a server's log by itself, for the benchmarks in test/logstore.
 type LogStore interface {
@@ -11,12 +15,21 @@ type LogStore interface {
 	Close() error
 }
 
-// OpenLogStore opens the log in a folder.
+// OpenLogStore opens the log in a folder. It is an error when something may be missing.
 func OpenLogStore(dir string) (LogStore, error) {
 	s, err := openLog(dir, true)
-	return closing{s}, err
+	if err != nil {
+		return nil, err
+	}
+	if s.doubt != nil {
+		return nil, errors.Join(s.doubt, s.close())
+	}
+	return closing{s}, nil
 }
 
 type closing struct{ *logStore }
 
-func (c closing) Close() error { return c.close() }
+func (c closing) Close() error {
+	c.seal()
+	return c.close()
+}

@@ -34,8 +34,8 @@ type Config struct {
 	// ElectionTimeout is about how long after its leader's process died a cluster has another, and about three times that after a
 	// leader's device was lost. Default 500 ms.
 	ElectionTimeout time.Duration
-	// A checkpoint is written after so many entries or bytes of log; TrailingLogs entries stay for followers that are a bit
-	// behind. Defaults: 2048, 4 MiB, 1024.
+	// A checkpoint is written after so many entries or bytes of log on the disk (no more than a quarter of it); TrailingLogs entries stay
+	// for followers that are a bit behind. Defaults: 2048, 4 MiB, 1024.
 	CheckpointEntries int64
 	CheckpointBytes   int64
 	TrailingLogs      uint64
@@ -183,8 +183,8 @@ func (n *Node) start() error {
 	library := newLibraryLogger(n.logger)
 	n.fsm = &fsm{
 		store: n.store, checkpoint: n.checkpoint, failed: make(chan struct{}), due: make(chan struct{}, 1),
-		maxEntries: n.cfg.CheckpointEntries, maxBytes: n.cfg.CheckpointBytes, configurationsReceived: n.wake, applied: n.announcer.applied,
-		restored: make(chan struct{}, 1),
+		maxEntries: n.cfg.CheckpointEntries, maxBytes: min(n.cfg.CheckpointBytes, 4*n.reserve.size), configurationsReceived: n.wake, applied: n.announcer.applied,
+		restored: make(chan struct{}, 1), cost: n.log.cost,
 	}
 	n.fsm.resume(n.checkpoint.header())
 	n.transport = &transport{hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
@@ -263,6 +263,7 @@ func (n *Node) Close() (err error) {
 			err = n.carrier.Close()
 		}
 		if n.log != nil {
+			n.log.seal()
 			err = errors.Join(err, n.log.close())
 		}
 		if n.checkpoint != nil {

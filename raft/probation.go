@@ -60,7 +60,7 @@ func openProbation(log *logStore) (*probation, error) {
 	p := &probation{log: log}
 	b, err := log.Get([]byte(keyProbation))
 	switch {
-	case errors.Is(err, errAbsent), err == nil && len(b) == 0:
+	case errors.Is(err, errAbsent):
 		return p, nil
 	case err != nil:
 		return nil, err
@@ -74,7 +74,7 @@ func openProbation(log *logStore) (*probation, error) {
 
 // begin puts the server on probation.
 func (p *probation) begin() error {
-	if err := p.log.put([]byte(keyProbation), Readmission{}.encode()); err != nil {
+	if err := p.log.put(map[string][]byte{keyProbation: Readmission{}.encode(), keyDoubt: nil}); err != nil {
 		return fmt.Errorf("note that this server has lost what it knew: %w", err)
 	}
 	p.on.Store(true)
@@ -94,7 +94,7 @@ func (p *probation) readmit(r Readmission) error {
 	if !p.on.Load() || r.Term < p.passes.Term {
 		return nil
 	}
-	if err := p.log.put([]byte(keyProbation), r.encode()); err != nil {
+	if err := p.log.put(map[string][]byte{keyProbation: r.encode()}); err != nil {
 		return fmt.Errorf("note the readmission: %w", err)
 	}
 	p.passes = r
@@ -103,7 +103,7 @@ func (p *probation) readmit(r Readmission) error {
 
 // end is called when the server has what it must have.
 func (p *probation) end() error {
-	if err := p.log.put([]byte(keyProbation), nil); err != nil {
+	if err := p.log.put(map[string][]byte{keyProbation: nil}); err != nil {
 		return fmt.Errorf("note the end of the probation: %w", err)
 	}
 	p.on.Store(false)

@@ -17,7 +17,7 @@ func TestRecentLog(t *testing.T) {
 			rt.Fatal(err)
 		}
 		defer below.close()
-		below.db.NoSync = true // nobody cuts the power
+		below.flush = func(*segment) error { return nil } // nobody cuts the power
 		r := newRecentLog(below)
 		next, term := uint64(1), uint64(1)
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {

@@ -111,6 +111,16 @@ func (r *reader) uvarint() uint64 {
 	return v
 }
 
+// count reads how many things follow, of a byte at least each.
+func (r *reader) count() uint64 {
+	n := r.uvarint()
+	if n > uint64(len(r.rest)) {
+		r.bad, r.rest = true, nil
+		return 0
+	}
+	return n
+}
+
 func (r *reader) take(n uint64) []byte {
 	if n > uint64(len(r.rest)) {
 		r.bad, r.rest = true, nil

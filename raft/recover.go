@@ -96,7 +96,7 @@ func openRemains(dir string) (r *remains, err error) {
 }
 
 func hasState(dir string) (bool, error) {
-	for _, name := range []string{logFile, checkpointFile} {
+	for _, name := range []string{logFile, oldLogFile, checkpointFile} {
 		if found, err := exists(filepath.Join(dir, name)); err != nil || found {
 			return found, err
 		}
@@ -155,11 +155,11 @@ func (r *remains) describe(head header) error {
 	for _, s := range r.members.Servers {
 		r.Members = append(r.Members, memberOf(s))
 	}
-	info, err := os.Stat(r.log.path)
+	written, err := r.log.written()
 	if err != nil {
 		return err
 	}
-	r.Written = info.ModTime().UTC()
+	r.Written = written.UTC()
 	if r.Index == 0 {
 		return fmt.Errorf("%w in %s: this server has never heard of its cluster's other servers", ErrNoState, r.dir)
 	}

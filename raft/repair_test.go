@@ -17,7 +17,7 @@ import (
 
 // damages are the ways in which a file goes bad: what becomes of a sound one; nil removes it.
 func damages() []damageKind {
-	page := os.Getpagesize()
+	page := max(os.Getpagesize(), blockSize)
 	small := func(b []byte) bool { return len(b) < 4*page } // not a database
 	return []damageKind{
 		{"empty", func([]byte) []byte { return []byte{} }},
@@ -35,13 +35,16 @@ func damages() []damageKind {
 			if small(b) {
 				return append([]byte{b[0] ^ 1}, b[1:]...)
 			}
-			return bytes.ReplaceAll(b, []byte("value value"), []byte("walue value")) // also in pages that are free now
+			return bytes.ReplaceAll(b, []byte("value value"), []byte("walue value")) // also in what is free now
 		}},
-		{"newest root flipped", func(b []byte) []byte {
-			if small(b) {
+		{"newest write flipped", func(b []byte) []byte {
+			switch {
+			case small(b):
 				return append([]byte{b[0] ^ 1}, b[1:]...)
+			case binary.LittleEndian.Uint32(b[rootAt:]) == rootMagic:
+				return flipNewestRoot(b, page)
 			}
-			return flipNewestRoot(b, page)
+			return flipNewestBatch(b)
 		}},
 	}
 }
@@ -61,6 +64,34 @@ func flipNewestRoot(b []byte, page int) []byte {
 	}
 	b[at+rootAt+40] ^= 1
 	return b
+}
+
+// flipNewestBatch damages one sector of the last batch in a segment.
+func flipNewestBatch(b []byte) []byte {
+	b = bytes.Clone(b)
+	newest, at := uint64(0), 0
+	for i := 0; i < len(b); i += sectorSize {
+		if number := binary.BigEndian.Uint64(b[i+4:]); number > newest {
+			newest, at = number, i
+		}
+	}
+	b[at+300] ^= 1
+	return b
+}
+
+// pathOf is where a file is that is to be damaged: of the log, the segment that was written last.
+func pathOf(t testing.TB, dir, file string) string {
+	t.Helper()
+	path := filepath.Join(dir, file)
+	if file != logFile {
+		return path
+	}
+	scan, err := scanLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer scan.close()
+	return scan.batches[scan.newest()].segment.path()
 }
 
 func damage(t *testing.T, path string, how func([]byte) []byte) {
@@ -109,7 +140,7 @@ func TestRepair(t *testing.T) {
 			t.Run(file+"/"+kind.name, func(t *testing.T) {
 				victim = (victim + 1) % 3
 				c.kill(victim)
-				damage(t, filepath.Join(c.dirs[victim], file), kind.do)
+				damage(t, pathOf(t, c.dirs[victim], file), kind.do)
 				write(3)
 				began := time.Now()
 				m := c.start(victim)
@@ -141,13 +172,20 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+func removeLog(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(dir, logFile)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestProbationDoesNotVote has a server that has lost its log: it answers nobody, and the one that is left of the others waits.
 func TestProbationDoesNotVote(t *testing.T) {
 	c := newCluster(t, 3, nil)
 	c.same(c.write("a", "v"))
 	asker, victim, third := 0, 1, 2
 	c.kill(victim)
-	damage(t, filepath.Join(c.dirs[victim], logFile), func([]byte) []byte { return nil })
+	removeLog(t, c.dirs[victim])
 	m := c.start(victim)
 	from := c.members[asker]
 	self := from.transport.EncodePeer("s0", hraft.ServerAddress(c.addresses[asker]))
@@ -202,7 +240,7 @@ func TestReadmitNeedsTheOthers(t *testing.T) {
 	lost, dead := (c.index(leader)+1)%3, (c.index(leader)+2)%3
 	c.kill(dead)
 	c.kill(lost)
-	damage(t, filepath.Join(c.dirs[lost], logFile), func([]byte) []byte { return nil })
+	removeLog(t, c.dirs[lost])
 	c.start(lost)
 	if r, err := leader.Readmit(c.soon(), fmt.Sprint("s", lost), c.addresses[lost], false); err == nil {
 		t.Errorf("readmitted by one of three: %+v", r)
@@ -222,12 +260,13 @@ func TestDamageWithoutOthers(t *testing.T) {
 				if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
 					t.Fatal(err)
 				}
-				damage(t, filepath.Join(to, file), kind.do)
-				bad, _ := os.ReadFile(filepath.Join(to, file)) // none when it is gone
+				path := pathOf(t, to, file)
+				damage(t, path, kind.do)
+				bad, _ := os.ReadFile(path) // none when it is gone
 				c := &testCluster{TB: t, dirs: []string{to}, addresses: []string{"127.0.0.1:0"}, members: make([]*member, 1), lead: idle}
 				t.Cleanup(func() { c.kill(0) })
 				m := c.start(0)
-				if kind.name == "newest root flipped" {
+				if kind.name == "newest write flipped" {
 					c.write("it goes on", "v")
 					return
 				}
@@ -235,20 +274,25 @@ func TestDamageWithoutOthers(t *testing.T) {
 					t.Fatal("it leads as if nothing was missing")
 				}
 				c.kill(0)
-				if kind.name == "gone" {
+				if kind.name == "gone" && file != logFile {
 					return
 				}
 				asides, err := filepath.Glob(filepath.Join(to, file+".damaged-*"))
 				if err != nil || len(asides) != 1 {
 					t.Fatalf("set aside: %v, %v", asides, err)
 				}
-				if kept, err := os.ReadFile(asides[0]); err != nil || !bytes.Equal(kept, bad) {
+				aside := asides[0]
+				if file == logFile {
+					aside = filepath.Join(aside, filepath.Base(path))
+				}
+				if kept, err := os.ReadFile(aside); kind.name != "gone" && err != nil || !bytes.Equal(kept, bad) {
 					t.Errorf("what was set aside is not what was there: %v", err)
 				}
-				// A person can go on with what the checkpoint has.
+				// A person can go on with what the checkpoint has; or with the log, which here still has all from the beginning, though most
+				// of it was removed.
 				founded, err := Recover(to, Server{ID: "s0", Address: "127.0.0.1:1"})
-				if file == checkpointFile && !errors.Is(err, ErrNoState) || file == logFile && (err != nil || founded.Objects < 30) {
-					t.Errorf("Recover = %+v, %v", founded, err)
+				if least := map[string]int{logFile: 30, checkpointFile: 50}[file]; err != nil || founded.Objects < least {
+					t.Errorf("Recover = %+v, %v, want %d objects", founded, err, least)
 				}
 			})
 		}
@@ -302,7 +346,7 @@ func TestDamageFoundLater(t *testing.T) {
 // TestFoundingIsFinished has a power cut at each step of a cluster's first start. Nothing can be lost yet, so the next start goes on.
 func TestFoundingIsFinished(t *testing.T) {
 	for name, leave := range map[string]func(dir string) error{
-		"half of the log": func(dir string) error { return os.WriteFile(filepath.Join(dir, logFile+".new"), []byte("half"), 0o600) },
+		"half of the log": func(dir string) error { return os.Mkdir(filepath.Join(dir, logFile+".new"), 0o700) },
 		"an empty log": func(dir string) error {
 			log, err := openLog(dir, true)
 			return errors.Join(err, log.close())

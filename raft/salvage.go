@@ -1,7 +1,6 @@
 package raft
 
 import (
-	"encoding/binary"
 	"os"
 	"path/filepath"
 
@@ -9,67 +8,56 @@ import (
 )
 
 // What was set aside as damaged may be all that is left, when there are no other servers to copy from. A recovery then takes from the
-// log what can still be read: every entry has a checksum of its own, so that it needs nothing of the file around it.
+// log what can still be read: of every batch what comes before the first sector that is not sound.
 
-// What a page of bbolt begins with, and an element of a leaf page, all little endian: page number (8 bytes), kind (2), number of
-// elements (2), further pages (4); kind (4), place of the key, counted from the element (4), and the lengths of key and value (4 each).
-const (
-	pageHead  = 16
-	pageKind  = 8
-	pageCount = 10
-	leafPage  = 2
-	leafHead  = 16
-)
-
-// salvage finds the entries in a damaged log, by index. Pages that are free now have older versions: the one of the newest term counts.
+// salvage finds the entries in a damaged log, by index. Segments have older entries too: the one of the newest term counts.
 func salvage(path string) (found map[uint64]hraft.Log, err error) {
-	file, err := os.ReadFile(path)
+	files, err := os.ReadDir(path)
 	if err != nil {
 		return nil, err
 	}
 	found = map[uint64]hraft.Log{}
-	page := pageSizeOf(file)
-	for at := 0; at+pageHead <= len(file); at += page {
-		if binary.LittleEndian.Uint16(file[at+pageKind:]) != leafPage {
+	for _, file := range files {
+		id, ok := segmentID(file.Name())
+		if !ok {
 			continue
 		}
-		for i := range int(binary.LittleEndian.Uint16(file[at+pageCount:])) {
-			key, value, ok := leafElement(file, at+pageHead+i*leafHead)
-			var entry hraft.Log
-			if !ok || decodeEntry(key, value, &entry) != nil {
-				continue
-			}
-			if have, ok := found[entry.Index]; !ok || have.Term < entry.Term {
-				found[entry.Index] = entry
-			}
+		content, err := os.ReadFile(filepath.Join(path, file.Name()))
+		if err != nil {
+			return nil, err
+		}
+		for at := 0; at+sectorSize <= len(content); at += blockSize {
+			_, _ = decodeBatch(unpack(salvageBatch(content, id, at)), func(index uint64, body []byte) error { // it may be cut off
+				var entry hraft.Log
+				k := logKey(index)
+				if err := decodeEntry(k[:], body, &entry); err != nil {
+					return err
+				}
+				if have, ok := found[index]; !ok || have.Term < entry.Term {
+					found[index] = entry
+				}
+				return nil
+			})
 		}
 	}
 	return found, nil
 }
 
-func leafElement(file []byte, at int) (key, value []byte, ok bool) {
-	if at+leafHead > len(file) {
-		return nil, nil, false
-	}
-	place := func(i int) int64 { return int64(binary.LittleEndian.Uint32(file[at+4*i:])) }
-	begin := int64(at) + place(1)
-	middle := begin + place(2)
-	end := middle + place(3)
-	if end > int64(len(file)) {
-		return nil, nil, false
-	}
-	return file[begin:middle], file[middle:end], true
-}
-
-// pageSizeOf believes a root page that looks like one, or else takes this machine's.
-func pageSizeOf(file []byte) int {
-	size := os.Getpagesize()
-	if len(file) >= rootAt+rootSum && binary.LittleEndian.Uint32(file[rootAt:]) == rootMagic {
-		if told := int(binary.LittleEndian.Uint32(file[rootAt+rootPageSize:])); told >= 512 && told <= 64<<10 && told&(told-1) == 0 {
-			size = told
+// salvageBatch is what is sound of a batch from its beginning on.
+func salvageBatch(content []byte, id uint64, at int) []byte {
+	number := uint64(0)
+	end := at
+	for part := 0; end+sectorSize <= len(content); part++ {
+		s := readSector(content[end:end+sectorSize], id, uint32(end/sectorSize))
+		if part == 0 {
+			number = s.batch
 		}
+		if s.bad || s.batch == 0 || s.batch != number || int(s.part) != part {
+			break
+		}
+		end += sectorSize
 	}
-	return size
+	return content[at:end]
 }
 
 // salvage applies what follows in logs that were set aside, as far as nothing is missing. Only a server that has not copied the state

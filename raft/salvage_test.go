@@ -17,7 +17,8 @@ func TestSalvage(t *testing.T) {
 		c.write(fmt.Sprint("n-", i), fmt.Sprintf("<value %d>", i))
 	}
 	c.kill(0)
-	sound, err := os.ReadFile(filepath.Join(c.dirs[0], logFile))
+	name := filepath.Base(pathOf(t, c.dirs[0], logFile))
+	sound, err := os.ReadFile(filepath.Join(c.dirs[0], logFile, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +28,7 @@ func TestSalvage(t *testing.T) {
 		kept int
 	}{
 		{"one entry", func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("<value 40>"), []byte("<walue 40>")) }, 40},
-		{"both roots", func(b []byte) []byte { clear(b[:2*os.Getpagesize()]); return b }, objects},
+		{"the file's end", func(b []byte) []byte { return b[:len(b)-1] }, objects},
 		{"all", func(b []byte) []byte { return make([]byte, len(b)) }, -1},
 		{"cut in an entry", func(b []byte) []byte { return b[:bytes.LastIndex(b, []byte("<value 50>"))+4] }, -1},
 	} {
@@ -36,7 +37,7 @@ func TestSalvage(t *testing.T) {
 			if err := os.CopyFS(dir, os.DirFS(c.dirs[0])); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(dir, logFile), damage.do(bytes.Clone(sound)), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, logFile, name), damage.do(bytes.Clone(sound)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if err := openDir(t, dir); err != nil { // sets it aside
@@ -66,7 +67,8 @@ func FuzzSalvage(f *testing.F) {
 		c.write(fmt.Sprint("n-", i), "value")
 	}
 	c.kill(0)
-	sound, err := os.ReadFile(filepath.Join(c.dirs[0], logFile))
+	name := filepath.Base(pathOf(f, c.dirs[0], logFile))
+	sound, err := os.ReadFile(filepath.Join(c.dirs[0], logFile, name))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -77,11 +79,11 @@ func FuzzSalvage(f *testing.F) {
 		for i, x := range change {
 			b[(int(at)+i)%len(b)] ^= x
 		}
-		path := filepath.Join(t.TempDir(), logFile)
-		if err := os.WriteFile(path, b, 0o600); err != nil {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		found, err := salvage(path)
+		found, err := salvage(dir)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -375,7 +375,8 @@ func (s *scene) fallBehind(ctx context.Context) error {
 // points are where a process can be made to die.
 func points() []string {
 	return []string{
-		"log.store.before", "log.store.after", "log.truncate.before", "log.truncate.after", "vote.store.before", "vote.store.after",
+		"log.store.before", "log.store.after", "log.truncate.before", "log.truncate.after", "log.segment.before",
+		"log.segment.after", "vote.store.before", "vote.store.after",
 		"fsm.apply.before", "fsm.apply.after",
 		"checkpoint.write.before", "checkpoint.write.after", "file.rename.before", "file.rename.after",
 		"restore.before", "restore.after",

@@ -56,7 +56,7 @@ func TestDamagedServersRepairThemselves(t *testing.T) {
 	c := start(t, 3, 0)
 	before := c.deploy("web", 3)
 	servers := c.fleet.Members()
-	log, identity, agent := "raft/raft.db", "raft/cluster", "agent/agent.db"
+	log, identity, agent := "raft/log/00000001.seg", "raft/cluster", "agent/agent.db"
 	// The first server was never told where others are: without its log and its agent's database it hears of them when they try to
 	// reach it.
 	for round, files := range [][]string{{log}, {identity}, {agent}, {log, agent}, {log, identity, agent}} {

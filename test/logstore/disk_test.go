@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,18 +95,19 @@ func (v *volume) usage(t testing.TB) (u usage) {
 // size is how much of the disk the files in a folder take.
 func (v *volume) size(t testing.TB) (bytes int64) {
 	t.Helper()
-	files, err := os.ReadDir(v.dir)
+	err := filepath.WalkDir(v.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		var s unix.Stat_t
+		if err := unix.Stat(path, &s); err != nil {
+			return err
+		}
+		bytes += s.Blocks * statSector
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, f := range files {
-		var s unix.Stat_t
-		if err := unix.Stat(filepath.Join(v.dir, f.Name()), &s); err != nil {
-			t.Fatal(err)
-		}
-		if !f.IsDir() {
-			bytes += s.Blocks * statSector
-		}
 	}
 	return bytes
 }

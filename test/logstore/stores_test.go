@@ -24,7 +24,7 @@ type store struct {
 
 func stores() []store {
 	return []store{
-		{"bbolt", func(dir string) (logStore, error) { return raft.OpenLogStore(dir) }},
+		{"shoal", func(dir string) (logStore, error) { return raft.OpenLogStore(dir) }},
 		{"raft-wal", func(dir string) (logStore, error) { return wal.Open(dir) }},
 	}
 }
