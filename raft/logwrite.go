@@ -188,6 +188,7 @@ func (f *logDisk) place(need, leave uint32) error {
 // roll goes on with the next segment.
 func (f *logDisk) roll() {
 	f.wasted += (f.current().sectors - f.at) * sectorSize
+	_ = forgetCached(f.next.file) // it only costs something if not
 	f.chain, f.at = append(f.chain, f.next), 0
 	f.free = slices.DeleteFunc(f.free, func(s *segment) bool { return s == f.next })
 	f.next = f.spare(f.usual)

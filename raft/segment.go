@@ -166,7 +166,20 @@ func createSegment(dir string, id uint64, sectors uint32, first []byte) (s *segm
 	if err != nil {
 		return nil, err
 	}
+	if err := forgetCached(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	return &segment{id: id, file: f, sectors: sectors}, nil
+}
+
+// forgetCached makes the kernel forget what it has of a file in memory. What is read is on the disk then; and where it is written, the
+// kernel keeps pieces as large as the writes. In larger ones a write counts as one of all of the piece: against the memory for what is
+// not on the disk yet, and in what the process is said to write.
+func forgetCached(f *os.File) error {
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return fmt.Errorf("forget what is cached of %s: %w", f.Name(), err)
+	}
+	return nil
 }
 
 // openSegment opens a segment and reads what is on the disk, not what an earlier process left in memory.
@@ -175,10 +188,11 @@ func openSegment(dir string, id uint64) (s *segment, content []byte, err error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	if err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
-		err = fmt.Errorf("read %s anew: %w", f.Name(), err)
-	} else {
+	if err = forgetCached(f); err == nil {
 		content, err = io.ReadAll(f)
+	}
+	if err == nil {
+		err = forgetCached(f)
 	}
 	if size := len(content); err == nil && (size == 0 || size%blockSize != 0) {
 		err = &DamagedError{f.Name(), fmt.Errorf("it has %d bytes", size)}
