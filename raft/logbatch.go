@@ -59,7 +59,7 @@ func (p place) read() ([]byte, error) {
 		}
 	}
 	from := p.at % sectorRoom
-	return unpack(b)[from : from+p.size], nil
+	return unpack(nil, b)[from : from+p.size], nil
 }
 
 const (

@@ -25,7 +25,8 @@ type logScan struct {
 	segments map[uint64]*segment
 	sectors  map[uint64][]sector
 	batches  map[uint64]*logBatch // those that are whole, by number
-	highest  uint64               // number in any sector
+	highest  uint64               // the number in any sector
+	content  []byte               // of the last batch that was read
 }
 
 // scanLog reads the files in a folder.
@@ -40,13 +41,14 @@ func scanLog(dir string) (s *logScan, err error) {
 	if err != nil {
 		return s, err
 	}
+	var content []byte
 	for _, file := range files {
 		id, ok := segmentID(file.Name())
 		if !ok {
 			continue
 		}
-		segment, content, err := openSegment(dir, id)
-		if err != nil {
+		var segment *segment
+		if segment, content, err = openSegment(dir, id, content); err != nil {
 			return s, err
 		}
 		s.segments[id] = segment
@@ -80,7 +82,8 @@ func (s *logScan) add(segment *segment, content []byte) error {
 		if parts == 0 || number <= before { // torn or bad, or of an earlier use of the segment
 			return nil
 		}
-		b, err := decodeBatch(unpack(content[at*sectorSize:(at+parts)*sectorSize]), checkEntry)
+		s.content = unpack(s.content, content[at*sectorSize:(at+parts)*sectorSize])
+		b, err := decodeBatch(s.content, checkEntry)
 		if err != nil {
 			return fmt.Errorf("batch %d: %w", number, err)
 		}
@@ -111,9 +114,9 @@ func wholeBatch(sectors []sector) int {
 	return parts
 }
 
-// unpack takes a content out of its sectors.
-func unpack(sectors []byte) []byte {
-	content := make([]byte, 0, len(sectors)/sectorSize*sectorRoom)
+// unpack takes a content out of its sectors. The buffer may be used again.
+func unpack(buffer, sectors []byte) []byte {
+	content := slices.Grow(buffer[:0], len(sectors)/sectorSize*sectorRoom)
 	for at := 0; at < len(sectors); at += sectorSize {
 		content = append(content, sectors[at+sectorHead:at+sectorSize]...)
 	}

@@ -27,7 +27,7 @@ func salvage(path string) (found map[uint64]hraft.Log, err error) {
 			return nil, err
 		}
 		for at := 0; at+sectorSize <= len(content); at += blockSize {
-			_, _ = decodeBatch(unpack(salvageBatch(content, id, at)), func(index uint64, body []byte) error { // it may be cut off
+			_, _ = decodeBatch(unpack(nil, salvageBatch(content, id, at)), func(index uint64, body []byte) error { // it may be cut off
 				var entry hraft.Log
 				k := logKey(index)
 				if err := decodeEntry(k[:], body, &entry); err != nil {

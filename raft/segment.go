@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -182,20 +183,25 @@ func forgetCached(f *os.File) error {
 	return nil
 }
 
-// openSegment opens a segment and reads what is on the disk, not what an earlier process left in memory.
-func openSegment(dir string, id uint64) (s *segment, content []byte, err error) {
+// openSegment opens a segment and reads what is on the disk, not what an earlier process left in memory. The buffer may be used for it.
+func openSegment(dir string, id uint64, buffer []byte) (s *segment, content []byte, err error) {
 	f, err := os.OpenFile(segmentPath(dir, id), os.O_RDWR, 0)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err = forgetCached(f); err == nil {
-		content, err = io.ReadAll(f)
+	info, err := f.Stat()
+	if err == nil && (info.Size() <= 0 || info.Size()%blockSize != 0 || info.Size() > maxParts*sectorSize) {
+		err = &DamagedError{f.Name(), fmt.Errorf("it has %d bytes", info.Size())}
 	}
 	if err == nil {
 		err = forgetCached(f)
 	}
-	if size := len(content); err == nil && (size == 0 || size%blockSize != 0) {
-		err = &DamagedError{f.Name(), fmt.Errorf("it has %d bytes", size)}
+	if err == nil {
+		content = slices.Grow(buffer[:0], int(info.Size()))[:info.Size()]
+		_, err = io.ReadFull(f, content)
+	}
+	if err == nil {
+		err = forgetCached(f)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())
