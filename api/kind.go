@@ -99,6 +99,8 @@ type Kind struct {
 	PrepareCreate func(Object)
 	PrepareUpdate func(newer, older Object)
 	PrepareStatus func(newer, older Object)
+	// Settle derives, from what admission made of a new object, what follows from it. Nil: nothing.
+	Settle func(Object)
 
 	// Parts are the subresources besides status that write a part of the object, such as "approval".
 	Parts map[string]Part

@@ -24,6 +24,11 @@ func preparePodCreate(n *core.Pod) {
 		c := &n.Spec.TopologySpreadConstraints[i]
 		resolveKeys(c.LabelSelector, c.MatchLabelKeys, metav1.LabelSelectorOpIn, n.Labels)
 	}
+	settlePod(n)
+}
+
+// settlePod derives from the containers' resources those of the pod and its quality of service.
+func settlePod(n *core.Pod) {
 	podutil.DefaultPodLevelResources(n)
 	n.Status.QOSClass = qos.GetPodQOS(n)
 }

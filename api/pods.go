@@ -47,6 +47,7 @@ func pods() *Kind {
 		in:             corev1defaults.Convert_v1_Pod_To_core_Pod,
 		out:            corev1defaults.Convert_core_Pod_To_v1_Pod,
 		create:         preparePodCreate,
+		settle:         settlePod,
 		update:         preparePodUpdate,
 		status:         preparePodStatus,
 		declared:       corev1defaults.Validate_Pod,

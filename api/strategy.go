@@ -28,6 +28,7 @@ type hooks[V, I any] struct {
 	create func(newer I)
 	update func(newer, older I)
 	status func(newer, older I)
+	settle func(newer I)
 
 	validate       func(newer I) field.ErrorList
 	validateUpdate func(newer, older I) field.ErrorList
@@ -83,6 +84,9 @@ func (s hooks[V, I]) install(k *Kind) *Kind {
 				s.create(n)
 			}
 		})
+	}
+	if s.settle != nil {
+		k.Settle = func(o Object) { s.rewrite(o, nil, func(n, _ I) { s.settle(n) }) }
 	}
 	k.PrepareUpdate = func(n, o Object) { s.prepare(n, o, s.update) }
 	k.Validate = func(o Object) field.ErrorList {

@@ -25,9 +25,62 @@ type Admission struct {
 	Old         api.Object // nil for a creation
 	DryRun      bool
 	Reader      Reader
+
+	ops     []Op
+	turns   *turns
+	release []func()
+	hear    Hearer
 }
 
-// Admitter changes or refuses writes, after defaults and before validation. Errors should be API errors; any other error
+// Hearer is told what admission has to say of a write that it lets pass.
+type Hearer interface {
+	// Warn tells the author of the write; a text that was told before is told once.
+	Warn(texts ...string)
+	// Note adds to what is recorded of the request.
+	Note(key, value string)
+}
+
+// Also adds an operation on an object of another resource to the transaction: both happen, or neither does. When its expectation
+// fails, the write begins anew, with all that admission does. It is for writes of durable objects.
+func (a *Admission) Also(op Op) { a.ops = append(a.ops, op) }
+
+// Alone waits until every other write that asked for the same key has ended. Correctness is the business of expected revisions; this
+// spares the writes that would begin anew. Whoever asks for several keys asks in one order.
+func (a *Admission) Alone(ctx context.Context, key Key) error {
+	if a.turns == nil || a.DryRun {
+		return nil
+	}
+	release, err := a.turns.take(ctx, key)
+	if err != nil {
+		return err
+	}
+	a.release = append(a.release, release)
+	return nil
+}
+
+// Warn tells the author of the write.
+func (a *Admission) Warn(text string) {
+	if a.hear != nil {
+		a.hear.Warn(text)
+	}
+}
+
+// Note adds to what is recorded of the request.
+func (a *Admission) Note(key, value string) {
+	if a.hear != nil {
+		a.hear.Note(key, value)
+	}
+}
+
+// end lets the next ones have their turn.
+func (a *Admission) end() {
+	for _, release := range a.release {
+		release()
+	}
+}
+
+// Admitter changes or refuses writes, after defaults and before validation (ClientConfig.Admit), or refuses them after it
+// (ClientConfig.Review). Errors should be API errors; any other error
 // refuses the write as forbidden.
 type Admitter interface {
 	Admit(ctx context.Context, a *Admission) error

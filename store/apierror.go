@@ -47,3 +47,9 @@ func isConflict(err error) bool {
 	var conflict *ConflictError
 	return errors.As(err, &conflict)
 }
+
+// conflictOn reports whether it was the object itself that another write changed.
+func conflictOn(err error, key Key) bool {
+	var conflict *ConflictError
+	return errors.As(err, &conflict) && conflict.Key == key
+}

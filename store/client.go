@@ -28,8 +28,10 @@ type ClientConfig struct {
 	Volatile func() (*Store, Proposer, error)
 	// Now is the clock for creation and deletion times. Nil: time.Now.
 	Now func() time.Time
-	// Admit is asked before each write, in order.
-	Admit []Admitter
+	// Admit is asked before each write, in order. Review is asked after validation, and changes nothing.
+	Admit, Review []Admitter
+	// Removed returns what is to happen, in the same transaction, to objects of other resources when an object goes for good.
+	Removed func(r Reader, gone api.Object) []Op
 	// Confirm brings the durable store up to date with every write that was acknowledged before the call. With it, no write of
 	// a durable object is refused, or answered without a proposal, by an old state. Nil: the caller looks again anyway.
 	Confirm func(ctx context.Context) error
@@ -43,12 +45,17 @@ type Client struct {
 	volatile func() (*Store, Proposer, error)
 	now      func() time.Time
 	admit    []Admitter
+	review   []Admitter
+	removed  func(r Reader, gone api.Object) []Op
 	confirm  func(ctx context.Context) error
 }
 
 // NewClient returns a client.
 func NewClient(cfg ClientConfig) *Client {
-	c := &Client{durable: cfg.Durable, propose: cfg.Propose, volatile: cfg.Volatile, now: cfg.Now, admit: cfg.Admit, confirm: cfg.Confirm}
+	c := &Client{
+		durable: cfg.Durable, propose: cfg.Propose, volatile: cfg.Volatile, now: cfg.Now,
+		admit: cfg.Admit, review: cfg.Review, removed: cfg.Removed, confirm: cfg.Confirm,
+	}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -65,6 +72,7 @@ type options struct {
 	dryRun bool
 	track  func(newer, older api.Object)
 	as     *api.Kind
+	hear   Hearer
 }
 
 // DryRun does everything but the write.
@@ -77,6 +85,9 @@ func Track(note func(newer, older api.Object)) Option { return func(o *options) 
 // As has the write checked by the rules of the version of the kind that its author speaks. The object is in the stored version
 // all the same.
 func As(kind *api.Kind) Option { return func(o *options) { o.as = kind } }
+
+// Hear has somebody told what admission has to say of the write. Nil: nobody.
+func Hear(h Hearer) Option { return func(o *options) { o.hear = h } }
 
 // rules is the kind that checks an object.
 func (o options) rules(t *target) *api.Kind {
@@ -104,8 +115,8 @@ type target struct {
 	proposed bool
 }
 
-// propose seals the plain value of an operation and has it ordered.
-func (t *target) propose(ctx context.Context, op Op) (uint64, error) {
+// propose seals the plain value of the operation on the target and has it ordered, together with others.
+func (t *target) propose(ctx context.Context, op Op, others ...Op) (uint64, error) {
 	if op.Value != nil {
 		var err error
 		if t.kind.Sensitive {
@@ -116,7 +127,7 @@ func (t *target) propose(ctx context.Context, op Op) (uint64, error) {
 		}
 	}
 	t.proposed = true
-	return t.proposer.Propose(ctx, Txn{Ops: []Op{op}})
+	return t.proposer.Propose(ctx, Txn{Ops: append([]Op{op}, others...)})
 }
 
 func (t *target) resource() schema.GroupResource { return t.kind.GVR().GroupResource() }
@@ -207,9 +218,17 @@ func (t *target) encodeTracked(obj api.Object, o options) ([]byte, error) {
 	return t.encode(obj)
 }
 
-func (c *Client) admitAll(ctx context.Context, t *target, a *Admission) error {
-	a.Kind, a.Reader = t.kind, c.Reader()
-	for _, admitter := range c.admit {
+// admission begins the admission of one attempt at a write. It is to be ended.
+func (c *Client) admission(t *target, a *Admission, o options) *Admission {
+	a.Kind, a.Reader, a.DryRun, a.hear = t.kind, c.Reader(), o.dryRun, o.hear
+	if t.store == c.durable {
+		a.turns = t.store.turns
+	}
+	return a
+}
+
+func ask(ctx context.Context, all []Admitter, t *target, a *Admission) error {
+	for _, admitter := range all {
 		if err := admitter.Admit(ctx, a); err != nil {
 			if status := apierrors.APIStatus(nil); errors.As(err, &status) {
 				return err
@@ -218,6 +237,14 @@ func (c *Client) admitAll(ctx context.Context, t *target, a *Admission) error {
 		}
 	}
 	return nil
+}
+
+// gone is what else happens in the transaction that removes an object.
+func (c *Client) gone(t *target, obj api.Object) []Op {
+	if c.removed == nil || t.store != c.durable {
+		return nil
+	}
+	return c.removed(c.Reader(), obj)
 }
 
 // timestamp is the present in the precision that objects keep.

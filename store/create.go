@@ -43,25 +43,41 @@ func (c *Client) create(ctx context.Context, obj api.Object, o options) (api.Obj
 	if err != nil {
 		return nil, err
 	}
-	return c.confirmed(ctx, t, func() (api.Object, error) {
-		return c.createAt(ctx, t, obj.DeepCopyObject().(api.Object), o)
-	})
+	for range maxAttempts {
+		made, err := c.confirmed(ctx, t, func() (api.Object, error) {
+			return c.createAt(ctx, t, obj.DeepCopyObject().(api.Object), o)
+		})
+		if !isConflict(err) {
+			return made, err
+		}
+		if ctx.Err() != nil {
+			return nil, proposeError(t, "create", ctx.Err())
+		}
+	}
+	return nil, staleError(t)
 }
 
-// createAt owns obj and completes it.
+// createAt owns obj and completes it. A *ConflictError says that something else was not as it was expected to be.
 func (c *Client) createAt(ctx context.Context, t *target, obj api.Object, o options) (api.Object, error) {
-	if err := c.prepareCreate(ctx, t, obj, o); err != nil {
+	a := c.admission(t, &Admission{Operation: OpCreate, Object: obj}, o)
+	defer a.end()
+	if err := c.prepareCreate(ctx, t, a, o); err != nil {
 		return nil, err
 	}
 	if _, exists := t.store.Get(t.key); exists {
 		return nil, apierrors.NewAlreadyExists(t.resource(), t.key.Name)
 	}
+	if err := ask(ctx, c.review, t, a); err != nil {
+		return nil, err
+	}
 	value, err := t.encodeTracked(obj, o)
 	if err != nil || o.dryRun {
 		return obj, err
 	}
-	revision, err := t.propose(ctx, Op{Key: t.key, Value: value, Expect: Absent})
+	revision, err := t.propose(ctx, Op{Key: t.key, Value: value, Expect: Absent}, a.ops...)
 	switch {
+	case isConflict(err) && !conflictOn(err, t.key):
+		return nil, err
 	case isConflict(err):
 		return nil, apierrors.NewAlreadyExists(t.resource(), t.key.Name)
 	case err != nil:
@@ -71,7 +87,8 @@ func (c *Client) createAt(ctx context.Context, t *target, obj api.Object, o opti
 	return obj, nil
 }
 
-func (c *Client) prepareCreate(ctx context.Context, t *target, obj api.Object, o options) error {
+func (c *Client) prepareCreate(ctx context.Context, t *target, a *Admission, o options) error {
+	obj := a.Object
 	if t.kind.Namespaced && t.key.Namespace == "" {
 		return apierrors.NewBadRequest("an empty namespace may not be set during creation")
 	}
@@ -92,11 +109,16 @@ func (c *Client) prepareCreate(ctx context.Context, t *target, obj api.Object, o
 	if t.kind.PrepareCreate != nil {
 		t.kind.PrepareCreate(obj)
 	}
-	if err := c.admitAll(ctx, t, &Admission{Operation: OpCreate, Object: obj, DryRun: o.dryRun}); err != nil {
+	if err := ask(ctx, c.admit, t, a); err != nil {
 		return err
 	}
-	if len(c.admit) > 0 && t.kind.Default != nil {
-		t.kind.Default(obj) // what admission added has defaults too
+	if len(c.admit) > 0 {
+		if t.kind.Default != nil {
+			t.kind.Default(obj) // what admission added has defaults too
+		}
+		if t.kind.Settle != nil {
+			t.kind.Settle(obj)
+		}
 	}
 	if validate := o.rules(t).Validate; validate != nil {
 		if errs := validate(obj); len(errs) > 0 {

@@ -51,8 +51,12 @@ func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptio
 		return nil, err
 	}
 	dryRun := len(opts.DryRun) > 0
-	if err := c.admitAll(ctx, t, &Admission{Operation: OpDelete, Old: obj.DeepCopyObject().(api.Object), DryRun: dryRun}); err != nil {
-		return nil, err
+	a := c.admission(t, &Admission{Operation: OpDelete, Old: obj.DeepCopyObject().(api.Object)}, options{dryRun: dryRun})
+	defer a.end()
+	for _, all := range [][]Admitter{c.admit, c.review} {
+		if err := ask(ctx, all, t, a); err != nil {
+			return nil, err
+		}
 	}
 	if t.kind.PrepareDelete != nil && obj.GetDeletionTimestamp() == nil {
 		t.kind.PrepareDelete(obj, c.now())
@@ -61,7 +65,10 @@ func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptio
 	if dryRun || stays && !changed {
 		return obj, nil
 	}
-	op := Op{Key: t.key, Expect: item.Revision}
+	op, others := Op{Key: t.key, Expect: item.Revision}, a.ops
+	if !stays {
+		others = append(others, c.gone(t, obj)...)
+	}
 	if stays {
 		if !whole {
 			return nil, apierrors.NewInternalError(fmt.Errorf("store: %s: %w: it has finalizers", t.key, ErrSealed))
@@ -70,7 +77,7 @@ func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptio
 			return nil, err
 		}
 	}
-	revision, err := t.propose(ctx, op)
+	revision, err := t.propose(ctx, op, others...)
 	if err != nil {
 		return nil, updateError(t, err)
 	}

@@ -42,6 +42,7 @@ type Store struct {
 	customs   customs
 	sealer    Sealer
 	sealing   *inFlight // from sealing a value until its proposal is decided
+	turns     *turns
 	logger    *slog.Logger
 
 	mu       sync.RWMutex
@@ -71,6 +72,7 @@ func New(cfg Config) *Store {
 		persisted: cfg.Persisted,
 		sealer:    cfg.Sealer,
 		sealing:   newInFlight(),
+		turns:     &turns{taken: map[Key]*turn{}},
 		logger:    cfg.Logger,
 		revision:  cfg.FirstRevision,
 		tables:    map[string]*table{},

@@ -55,8 +55,11 @@ func (c *Client) UpdateSub(ctx context.Context, sub string, obj api.Object, opts
 		if !isConflict(err) {
 			return newer, err
 		}
-		if obj.GetResourceVersion() != "" || attempt == maxAttempts {
+		if obj.GetResourceVersion() != "" && conflictOn(err, t.key) || attempt == maxAttempts {
 			return nil, staleError(t)
+		}
+		if ctx.Err() != nil {
+			return nil, proposeError(t, "update", ctx.Err())
 		}
 	}
 }
@@ -102,7 +105,9 @@ func (c *Client) update(ctx context.Context, t *target, sub string, newer api.Ob
 	if want := newer.GetUID(); want != "" && want != older.GetUID() {
 		return nil, uidError(t, want, older.GetUID())
 	}
-	if err := c.prepareUpdate(ctx, t, sub, newer, older, o); err != nil {
+	a := c.admission(t, &Admission{Operation: OpUpdate, Subresource: sub, Object: newer, Old: older}, o)
+	defer a.end()
+	if err := c.prepareUpdate(ctx, t, a, o); err != nil {
 		return nil, err
 	}
 	op := Op{Key: t.key, Expect: item.Revision}
@@ -124,7 +129,11 @@ func (c *Client) update(ctx context.Context, t *target, sub string, newer api.Ob
 	if o.dryRun {
 		return newer, nil
 	}
-	revision, err := t.propose(ctx, op)
+	others := a.ops
+	if gone {
+		others = c.gone(t, older)
+	}
+	revision, err := t.propose(ctx, op, others...)
 	if err != nil {
 		return nil, updateError(t, err)
 	}
@@ -138,14 +147,15 @@ func updateError(t *target, err error) error {
 	switch {
 	case !errors.As(err, &conflict):
 		return proposeError(t, "update", err)
-	case conflict.Have == Absent:
+	case conflict.Have == Absent && conflict.Key == t.key:
 		return apierrors.NewNotFound(t.resource(), t.key.Name)
 	default:
 		return err
 	}
 }
 
-func (c *Client) prepareUpdate(ctx context.Context, t *target, sub string, newer, older api.Object, o options) error {
+func (c *Client) prepareUpdate(ctx context.Context, t *target, a *Admission, o options) error {
+	newer, older, sub := a.Object, a.Old, a.Subresource
 	prepare, validate := t.kind.PrepareUpdate, o.rules(t).ValidateUpdate
 	switch sub {
 	case subNone, subScale:
@@ -176,8 +186,7 @@ func (c *Client) prepareUpdate(ctx context.Context, t *target, sub string, newer
 		prepare(newer, older)
 	}
 	keepIdentity(newer, older)
-	a := &Admission{Operation: OpUpdate, Subresource: sub, Object: newer, Old: older, DryRun: o.dryRun}
-	if err := c.admitAll(ctx, t, a); err != nil {
+	if err := ask(ctx, c.admit, t, a); err != nil {
 		return err
 	}
 	if validate != nil {
@@ -185,7 +194,7 @@ func (c *Client) prepareUpdate(ctx context.Context, t *target, sub string, newer
 			return apierrors.NewInvalid(t.kind.GVK.GroupKind(), t.key.Name, errs)
 		}
 	}
-	return nil
+	return ask(ctx, c.review, t, a)
 }
 
 // keepIdentity puts back what is not a client's to change, and what only a deletion changes. The resourceVersion is set
