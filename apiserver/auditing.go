@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"maps"
 	"net"
 
 	"github.com/google/uuid"
@@ -53,6 +54,7 @@ func (s *Server) audit(req *request, stage string, code int) {
 			decision = "allow"
 		}
 		e.Annotations = map[string]string{"authorization.k8s.io/decision": decision}
+		maps.Copy(e.Annotations, req.notes)
 	}
 	s.cfg.Audit.Record(e)
 }

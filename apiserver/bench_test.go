@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/apiserver"
+	"github.com/shoal-edge/shoal/apiserver/admission"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -26,7 +27,7 @@ func benchmarkRequest(b *testing.B, method, path, media string, body func(i int)
 	b.Helper()
 	durable := store.New(store.Config{Kinds: api.Kinds()})
 	client := store.NewClient(store.ClientConfig{
-		Durable: durable, Propose: store.NewLocal(durable), Admit: []store.Admitter{apiserver.NamespaceLifecycle()},
+		Durable: durable, Propose: store.NewLocal(durable), Admit: admission.New(admission.Config{})[:1].Admit(),
 	})
 	for i := range filled {
 		if _, err := client.Create(b.Context(), podOn(fmt.Sprint("p", i), "n1")); err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/api/bootstrap"
 	"github.com/shoal-edge/shoal/apiserver"
+	"github.com/shoal-edge/shoal/apiserver/admission"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -74,9 +75,10 @@ func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 	b.consensus.leads.Store(true)
 	proposer := store.NewLocal(durable)
 	authorizer := apiserver.NewAuthorizer(durable)
-	admit := []store.Admitter{apiserver.NamespaceLifecycle()}
+	plugins := admission.New(admission.Config{})
+	admit := slices.DeleteFunc(slices.Clone(plugins), func(p admission.Plugin) bool { return p.Name == "ServiceAccount" }).Admit()
 	clients := store.ClientConfig{
-		Durable: durable, Propose: proposer, Admit: admit,
+		Durable: durable, Propose: proposer, Admit: admit, Review: plugins.Review(),
 		Now: func() time.Time { return epoch },
 		Volatile: func() (*store.Store, store.Proposer, error) {
 			if !b.consensus.IsLeader() {

@@ -38,6 +38,7 @@ type request struct {
 	review   *reviews.Review
 	body     []byte // read once, so that a request can be tried again
 	warnings []string
+	notes    map[string]string // what admission adds to the record of the request
 }
 
 // parse reads a request's path. It never fails: what it does not understand is simply not served.
@@ -171,6 +172,16 @@ func (req *request) needsLeader() bool {
 		return false
 	}
 	return req.namespace == "" || req.kind.Class(req.namespace) == api.Volatile
+}
+
+// Warn and Note make the request a store.Hearer.
+func (req *request) Warn(texts ...string) { req.warn(texts...) }
+
+func (req *request) Note(key, value string) {
+	if req.notes == nil {
+		req.notes = map[string]string{}
+	}
+	req.notes[key] = value
 }
 
 func (req *request) warn(texts ...string) {

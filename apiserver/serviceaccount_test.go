@@ -2,6 +2,7 @@ package apiserver_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,8 +14,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/shoal-edge/shoal/api"
-	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/apiserver/access"
+	"github.com/shoal-edge/shoal/apiserver/admission"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -22,13 +23,18 @@ import (
 func accountBed(t *testing.T, accounts ...*corev1.ServiceAccount) *store.Client {
 	t.Helper()
 	s := store.New(store.Config{Kinds: api.Kinds()})
-	c := store.NewClient(store.ClientConfig{Durable: s, Propose: store.NewLocal(s), Admit: []store.Admitter{apiserver.ServiceAccounts()}})
+	c := store.NewClient(store.ClientConfig{Durable: s, Propose: store.NewLocal(s), Admit: accountsOnly()})
 	for _, a := range append(accounts, account("default")) {
 		if _, err := c.Create(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return c
+}
+
+// accountsOnly is the plugin for accounts alone.
+func accountsOnly() []store.Admitter {
+	return slices.DeleteFunc(admission.New(admission.Config{}), func(p admission.Plugin) bool { return p.Name != "ServiceAccount" }).Admit()
 }
 
 func account(name string) *corev1.ServiceAccount {
@@ -128,7 +134,7 @@ func TestPodsWithoutAnAccount(t *testing.T) {
 func TestANewNamespaceIsFilledSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := store.New(store.Config{Kinds: api.Kinds()})
-		c := store.NewClient(store.ClientConfig{Durable: s, Propose: store.NewLocal(s), Admit: []store.Admitter{apiserver.ServiceAccounts()}})
+		c := store.NewClient(store.ClientConfig{Durable: s, Propose: store.NewLocal(s), Admit: accountsOnly()})
 		user := access.WithUser(t.Context(), &access.User{Name: "jane"})
 		create := func(ctx context.Context) (time.Duration, error) {
 			began := time.Now()

@@ -25,7 +25,7 @@ func invalidOptions(kind string, errs field.ErrorList) error {
 
 // storeOptions are the options of a write as the store takes them.
 func (req *request) storeOptions(dryRun []string) []store.Option {
-	opts := []store.Option{store.As(req.kind)}
+	opts := []store.Option{store.As(req.kind), store.Hear(req)}
 	if len(dryRun) > 0 {
 		opts = append(opts, store.DryRun)
 	}

@@ -63,8 +63,44 @@ type Server struct {
 	SANs []string `yaml:"sans"`
 	// SecretsKeyFile holds the keys under which Secrets are stored. Default: pki/secrets.keys in the data folder. On another
 	// medium it is not stolen with the card.
-	SecretsKeyFile string `yaml:"secretsKeyFile"`
-	Audit          Audit  `yaml:"audit"`
+	SecretsKeyFile string      `yaml:"secretsKeyFile"`
+	Audit          Audit       `yaml:"audit"`
+	PodSecurity    PodSecurity `yaml:"podSecurity"`
+}
+
+// PodSecurity says what pods may ask of their devices in namespaces whose labels do not say it, and who is not asked.
+type PodSecurity struct {
+	// Enforce, Audit and Warn are levels: privileged, baseline or restricted. Defaults: privileged, which forbids nothing; Warn follows
+	// Enforce. The versions are those of Kubernetes in which a level was what is meant, such as v1.37. Default: latest.
+	Enforce        string `yaml:"enforce"`
+	EnforceVersion string `yaml:"enforceVersion"`
+	Audit          string `yaml:"audit"`
+	AuditVersion   string `yaml:"auditVersion"`
+	Warn           string `yaml:"warn"`
+	WarnVersion    string `yaml:"warnVersion"`
+	// Exempt are namespaces, users and runtime classes that no level holds for.
+	Exempt PodSecurityExempt `yaml:"exempt"`
+}
+
+// PodSecurityExempt names what no level holds for.
+type PodSecurityExempt struct {
+	Namespaces     []string `yaml:"namespaces"`
+	Users          []string `yaml:"users"`
+	RuntimeClasses []string `yaml:"runtimeClasses"`
+}
+
+// Labels is the policy in the form of the labels of a namespace.
+func (p *PodSecurity) Labels() map[string]string {
+	labels := map[string]string{}
+	for key, value := range map[string]string{
+		"enforce": p.Enforce, "enforce-version": p.EnforceVersion, "audit": p.Audit, "audit-version": p.AuditVersion,
+		"warn": p.Warn, "warn-version": p.WarnVersion,
+	} {
+		if value != "" {
+			labels["pod-security.kubernetes.io/"+key] = value
+		}
+	}
+	return labels
 }
 
 // Audit configures the record of requests to the API.

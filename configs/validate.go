@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
+	podsecurity "k8s.io/pod-security-admission/api"
 )
 
 func (c *Config) validate() error {
@@ -57,6 +58,9 @@ func (s *Server) validate() error {
 		return fmt.Errorf("server.audit.file %q must be an absolute path", a.File)
 	} else if a.MaxSizeMB < 1 || a.MaxFiles < 1 {
 		return fmt.Errorf("server.audit: maxSizeMB %d and maxFiles %d must be at least 1", a.MaxSizeMB, a.MaxFiles)
+	}
+	if _, errs := podsecurity.PolicyToEvaluate(s.PodSecurity.Labels(), podsecurity.Policy{}); len(errs) > 0 {
+		return fmt.Errorf("server.podSecurity: %s %s", errs[0].BadValue, errs[0].Detail)
 	}
 	if s.Voters != 1 && s.Voters != 3 && s.Voters != 5 {
 		return fmt.Errorf("server.voters %d must be 1, 3 or 5", s.Voters)

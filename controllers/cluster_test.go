@@ -60,7 +60,7 @@ func inClusterWith(t *testing.T, nodes int, cfg store.Config, test func(*cluster
 		c := &cluster{T: t, ctx: ctx, durable: store.New(cfg), cut: map[string]bool{}}
 		proposer := store.NewLocal(c.durable)
 		c.client = store.NewClient(store.ClientConfig{
-			Durable: c.durable, Propose: proposer, Admit: []store.Admitter{DefaultTolerations(testReplace)},
+			Durable: c.durable, Propose: proposer, Admit: []store.Admitter{store.AdmitFunc(tolerateFor)},
 			Volatile: c.present,
 		})
 		c.lead()
@@ -73,6 +73,21 @@ func inClusterWith(t *testing.T, nodes int, cfg store.Config, test func(*cluster
 		cancel()
 		c.wg.Wait()
 	})
+}
+
+// tolerateFor lets new pods stay for a while on a node that does not answer, as admission does.
+func tolerateFor(_ context.Context, a *store.Admission) error {
+	pod, ok := a.Object.(*corev1.Pod)
+	if !ok || a.Operation != store.OpCreate || len(pod.Spec.Tolerations) > 0 {
+		return nil
+	}
+	for _, taint := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
+		pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{
+			Key: taint, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute,
+			TolerationSeconds: ptr.To(int64(testReplace / time.Second)),
+		})
+	}
+	return nil
 }
 
 // lead starts a leadership with an empty memory, as a new leader has.

@@ -31,6 +31,7 @@ const (
 	configMaps      = "configmaps"
 	definitions     = "customresourcedefinitions.apiextensions.k8s.io"
 	clusterRoles    = "clusterroles.rbac.authorization.k8s.io"
+	priorityClasses = "priorityclasses.scheduling.k8s.io"
 )
 
 // Defaults of Config.
@@ -104,6 +105,7 @@ func New(cfg Config) (*Controllers, error) {
 	c.addDefinitions()
 	c.addNamespaces()
 	c.addRoles()
+	c.addPriorityClasses()
 	c.addReplicaSets()
 	c.addDeployments()
 	c.addScheduler()

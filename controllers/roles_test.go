@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-edge/shoal/api"
@@ -103,6 +104,22 @@ func TestClusterRolesAggregate(t *testing.T) {
 		c.settle()
 		if mentions(c.clusterRole("view").Rules, "boats") {
 			t.Error("a role that has gone is still gathered")
+		}
+	})
+}
+
+func TestSystemPriorityClassesAreThere(t *testing.T) {
+	inCluster(t, 0, func(c *cluster) {
+		k := key(priorityClasses, "", "system-node-critical")
+		if _, there := c.durable.Get(k); !there {
+			t.Fatal("it is not there")
+		}
+		if _, err := c.client.Delete(c.ctx, k, nil); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+		if class, there := store.Get[schedulingv1.PriorityClass](c.durable, "", k.Name); !there || class.Value != 2000001000 {
+			t.Errorf("%v", class)
 		}
 	})
 }

@@ -58,6 +58,9 @@ func (a *Admission) Alone(ctx context.Context, key Key) error {
 	return nil
 }
 
+// Heard reports whether anybody hears Warn and Note.
+func (a *Admission) Heard() bool { return a.hear != nil }
+
 // Warn tells the author of the write.
 func (a *Admission) Warn(text string) {
 	if a.hear != nil {

@@ -19,9 +19,10 @@ import (
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/apiserver"
+	"github.com/shoal-edge/shoal/apiserver/admission"
 	"github.com/shoal-edge/shoal/apiserver/audit"
 	"github.com/shoal-edge/shoal/apiserver/tokens"
-	"github.com/shoal-edge/shoal/controllers"
+	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/pki"
 	"github.com/shoal-edge/shoal/raft"
 	"github.com/shoal-edge/shoal/store"
@@ -39,6 +40,7 @@ type Server struct {
 	volatile atomic.Pointer[volatile]      // while this server leads
 	hub      atomic.Pointer[transport.Hub] // while this server leads
 	client   *store.Client
+	plugins  admission.Plugins
 	keys     *keys
 	rotating sync.Mutex // while keys are changed, or the state is replaced
 	node     *raft.Node
@@ -58,6 +60,9 @@ type volatile struct {
 // Everything that a person could have got wrong fails here.
 func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	s := &Server{o: o, gate: transport.NewGate(), registry: newRegistry(o.Version)}
+	if s.plugins, err = newPlugins(o.Config.Server); err != nil {
+		return nil, err
+	}
 	if s.seat, err = takeSeat(ctx, o); err != nil {
 		return nil, err
 	}
@@ -152,12 +157,24 @@ func (s *Server) clientConfig() store.ClientConfig {
 			}
 			return v.store, v.propose, nil
 		},
-		Admit: []store.Admitter{
-			apiserver.NamespaceLifecycle(),
-			apiserver.ServiceAccounts(),
-			controllers.DefaultTolerations(s.o.Config.Server.ReplaceAfter),
-		},
+		Admit:  s.plugins.Admit(),
+		Review: s.plugins.Review(),
 	}
+}
+
+// newPlugins returns the admission plugins as the configuration wants them.
+func newPlugins(c configs.Server) (admission.Plugins, error) {
+	defaults, err := admission.ParsePodSecurity(c.PodSecurity.Labels())
+	if err != nil {
+		return nil, fmt.Errorf("server.podSecurity: %w", err)
+	}
+	exempt := c.PodSecurity.Exempt
+	return admission.New(admission.Config{
+		ReplaceAfter: c.ReplaceAfter,
+		PodSecurity: admission.PodSecurityConfig{
+			Defaults: defaults, Namespaces: exempt.Namespaces, Users: exempt.Users, RuntimeClasses: exempt.RuntimeClasses,
+		},
+	}), nil
 }
 
 // raftLayer carries the log between servers over the one port.

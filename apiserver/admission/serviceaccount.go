@@ -1,4 +1,4 @@
-package apiserver
+package admission
 
 import (
 	"context"
@@ -34,14 +34,10 @@ const (
 	accountPoll = 25 * time.Millisecond
 )
 
-// ServiceAccounts gives every new pod a service account that exists, its image pull secrets, and the files by which it speaks to the
+// serviceAccounts gives every new pod a service account that exists, its image pull secrets, and the files by which it speaks to the
 // API, unless pod or account say that it does not want them.
-func ServiceAccounts() store.Admitter {
-	return store.AdmitFunc(func(ctx context.Context, a *store.Admission) error {
-		pod, ok := a.Object.(*corev1.Pod)
-		if !ok || a.Operation != store.OpCreate {
-			return nil
-		}
+func serviceAccounts() Plugin {
+	return Plugin{Name: "ServiceAccount", Admit: created(func(ctx context.Context, a *store.Admission, pod *corev1.Pod) error {
 		if pod.Spec.ServiceAccountName == "" {
 			pod.Spec.ServiceAccountName, pod.Spec.DeprecatedServiceAccount = defaultAccount, defaultAccount
 		}
@@ -59,7 +55,7 @@ func ServiceAccounts() store.Admitter {
 			return onlyMountable(account, pod)
 		}
 		return nil
-	})
+	})}
 }
 
 // accountOf looks the account up. That of a new namespace is made by a controller a moment after the namespace: users wait for it,

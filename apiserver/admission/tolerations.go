@@ -1,4 +1,4 @@
-package controllers
+package admission
 
 import (
 	"context"
@@ -11,21 +11,17 @@ import (
 	"github.com/shoal-edge/shoal/store"
 )
 
-// DefaultReplaceAfter is how long pods stay bound to a node that is not ready or unreachable unless they say otherwise.
-const DefaultReplaceAfter = 5 * time.Minute
+// defaultReplaceAfter is how long pods stay bound to a node that is not ready or unreachable unless they say otherwise.
+const defaultReplaceAfter = 5 * time.Minute
 
-// DefaultTolerations is the admission that lets each new pod stay for a while on a node that is not ready or unreachable.
-// Pods that say themselves how long they stay are left alone.
-func DefaultTolerations(replaceAfter time.Duration) store.Admitter {
+// defaultTolerationSeconds lets each new pod stay for a while on a node that is not ready or unreachable. Pods that say themselves how
+// long they stay are left alone.
+func defaultTolerationSeconds(replaceAfter time.Duration) Plugin {
 	if replaceAfter <= 0 {
-		replaceAfter = DefaultReplaceAfter
+		replaceAfter = defaultReplaceAfter
 	}
 	seconds := int64(replaceAfter.Round(time.Second) / time.Second)
-	return store.AdmitFunc(func(_ context.Context, a *store.Admission) error {
-		pod, ok := a.Object.(*corev1.Pod)
-		if !ok || a.Operation != store.OpCreate || a.Subresource != "" {
-			return nil
-		}
+	return Plugin{Name: "DefaultTolerationSeconds", Admit: created(func(_ context.Context, _ *store.Admission, pod *corev1.Pod) error {
 		for _, taint := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
 			if slices.ContainsFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool { return speaksOf(t, taint) }) {
 				continue
@@ -35,7 +31,7 @@ func DefaultTolerations(replaceAfter time.Duration) store.Admitter {
 			})
 		}
 		return nil
-	})
+	})}
 }
 
 func speaksOf(t corev1.Toleration, taint string) bool {

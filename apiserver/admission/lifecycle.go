@@ -1,4 +1,4 @@
-package apiserver
+package admission
 
 import (
 	"context"
@@ -12,10 +12,10 @@ import (
 	"github.com/shoal-edge/shoal/store"
 )
 
-// NamespaceLifecycle refuses to create anything in a namespace that is missing or ends, and to delete the namespaces that
+// namespaceLifecycle refuses to create anything in a namespace that is missing or ends, and to delete the namespaces that
 // the cluster needs. The durable store is where namespaces live.
-func NamespaceLifecycle() store.Admitter {
-	return store.AdmitFunc(func(_ context.Context, a *store.Admission) error {
+func namespaceLifecycle() Plugin {
+	return Plugin{Name: "NamespaceLifecycle", Admit: func(_ context.Context, a *store.Admission) error {
 		switch {
 		case a.Operation == store.OpDelete && a.Kind.Resource == "namespaces" && a.Kind.GVK.Group == "":
 			if needed(a.Old.GetName()) {
@@ -26,7 +26,7 @@ func NamespaceLifecycle() store.Admitter {
 			return mayCreateIn(a)
 		}
 		return nil
-	})
+	}}
 }
 
 // needed are the namespaces that always exist, or are about to: a cluster makes them when it starts.

@@ -1,0 +1,96 @@
+// Package admission owns what the API server adds to objects and refuses in them on their way into the store, beyond what their
+// kinds say: a table of small plugins, named as upstream's and in upstream's order, each in a file of its own. What a plugin says
+// when it refuses something is upstream's wording, which people and programs look for.
+//
+// Plugins read the store and remember nothing that the store does not have: every server decides the same way, and a new leader
+// decides as the one before. What must hold in the face of concurrent writes is part of the write's transaction.
+package admission
+
+import (
+	"context"
+	"time"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/store"
+)
+
+// Plugin looks at every write twice: Admit may change the object before it is validated, Review may refuse it afterwards. Either
+// may be nil.
+type Plugin struct {
+	Name          string
+	Admit, Review store.AdmitFunc
+}
+
+// Config configures the plugins.
+type Config struct {
+	// ReplaceAfter is how long a pod without tolerations of its own stays on a node that is not ready or unreachable. Default: 5m.
+	ReplaceAfter time.Duration
+	PodSecurity  PodSecurityConfig
+}
+
+// Plugins is a table of plugins, in the order in which they are asked.
+type Plugins []Plugin
+
+// New returns all plugins.
+func New(cfg Config) Plugins {
+	return Plugins{
+		namespaceLifecycle(),
+		limitRanger(),
+		serviceAccounts(),
+		podSecurity(cfg.PodSecurity),
+		priority(),
+		defaultTolerationSeconds(cfg.ReplaceAfter),
+		defaultStorageClass(),
+		runtimeClass(),
+		defaultIngressClass(),
+	}
+}
+
+// Admit is what store.ClientConfig.Admit should be.
+func (p Plugins) Admit() []store.Admitter {
+	return p.collect(func(p Plugin) store.AdmitFunc { return p.Admit })
+}
+
+// Review is what store.ClientConfig.Review should be.
+func (p Plugins) Review() []store.Admitter {
+	return p.collect(func(p Plugin) store.AdmitFunc { return p.Review })
+}
+
+func (p Plugins) collect(of func(Plugin) store.AdmitFunc) []store.Admitter {
+	var all []store.Admitter
+	for _, plugin := range p {
+		if f := of(plugin); f != nil {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// created makes a function of new objects of one type.
+func created[T any](f func(ctx context.Context, a *store.Admission, obj *T) error) store.AdmitFunc {
+	return func(ctx context.Context, a *store.Admission) error {
+		obj, ok := any(a.Object).(*T)
+		if !ok || a.Operation != store.OpCreate || a.Subresource != "" {
+			return nil
+		}
+		return f(ctx, a, obj)
+	}
+}
+
+// newest is the object that is newest, the first by name if several are; nil if there is none.
+func newest[T any, P interface {
+	*T
+	api.Object
+}](objects []P,
+) P {
+	var found P
+	for _, o := range objects { // they come sorted by name
+		if found != nil {
+			if made, latest := o.GetCreationTimestamp(), found.GetCreationTimestamp(); !made.After(latest.Time) {
+				continue
+			}
+		}
+		found = o
+	}
+	return found
+}
