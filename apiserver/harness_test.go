@@ -78,7 +78,7 @@ func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 	plugins := admission.New(admission.Config{})
 	admit := slices.DeleteFunc(slices.Clone(plugins), func(p admission.Plugin) bool { return p.Name == "ServiceAccount" }).Admit()
 	clients := store.ClientConfig{
-		Durable: durable, Propose: proposer, Admit: admit, Review: plugins.Review(),
+		Durable: durable, Propose: proposer, Admit: admit, Review: plugins.Review(), Removed: plugins.Removed,
 		Now: func() time.Time { return epoch },
 		Volatile: func() (*store.Store, store.Proposer, error) {
 			if !b.consensus.IsLeader() {

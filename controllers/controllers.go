@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/store/quota"
 )
 
 // The resources that loops read by name.
@@ -29,6 +30,7 @@ const (
 	replicaSets     = "replicasets.apps"
 	serviceAccounts = "serviceaccounts"
 	configMaps      = "configmaps"
+	resourceQuotas  = "resourcequotas"
 	definitions     = "customresourcedefinitions.apiextensions.k8s.io"
 	clusterRoles    = "clusterroles.rbac.authorization.k8s.io"
 	priorityClasses = "priorityclasses.scheduling.k8s.io"
@@ -68,6 +70,9 @@ type Config struct {
 	FinishedPods  int
 	Events        int
 	EventLifetime time.Duration
+
+	// Quotas counts what quotas limit; admission may share it. Nil: one of its own.
+	Quotas *quota.Counter
 }
 
 // Controllers is all the loops of one leadership.
@@ -106,6 +111,7 @@ func New(cfg Config) (*Controllers, error) {
 	c.addNamespaces()
 	c.addRoles()
 	c.addPriorityClasses()
+	c.addQuotas()
 	c.addReplicaSets()
 	c.addDeployments()
 	c.addScheduler()

@@ -12,13 +12,15 @@ import (
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/store/quota"
 )
 
 // Plugin looks at every write twice: Admit may change the object before it is validated, Review may refuse it afterwards. Either
-// may be nil.
+// may be nil. Removed tells what else goes when an object goes for good.
 type Plugin struct {
 	Name          string
 	Admit, Review store.AdmitFunc
+	Removed       func(r store.Reader, gone api.Object) []store.Op
 }
 
 // Config configures the plugins.
@@ -26,6 +28,10 @@ type Config struct {
 	// ReplaceAfter is how long a pod without tolerations of its own stays on a node that is not ready or unreachable. Default: 5m.
 	ReplaceAfter time.Duration
 	PodSecurity  PodSecurityConfig
+	// Quotas counts what is used; it may be shared. Nil: one of its own.
+	Quotas *quota.Counter
+	// Now is the clock by which pods that should have ended count no more. Nil: time.Now.
+	Now func() time.Time
 }
 
 // Plugins is a table of plugins, in the order in which they are asked.
@@ -43,6 +49,7 @@ func New(cfg Config) Plugins {
 		defaultStorageClass(),
 		runtimeClass(),
 		defaultIngressClass(),
+		resourceQuota(cfg),
 	}
 }
 
@@ -54,6 +61,17 @@ func (p Plugins) Admit() []store.Admitter {
 // Review is what store.ClientConfig.Review should be.
 func (p Plugins) Review() []store.Admitter {
 	return p.collect(func(p Plugin) store.AdmitFunc { return p.Review })
+}
+
+// Removed is what store.ClientConfig.Removed should be.
+func (p Plugins) Removed(r store.Reader, gone api.Object) []store.Op {
+	var ops []store.Op
+	for _, plugin := range p {
+		if plugin.Removed != nil {
+			ops = append(ops, plugin.Removed(r, gone)...)
+		}
+	}
+	return ops
 }
 
 func (p Plugins) collect(of func(Plugin) store.AdmitFunc) []store.Admitter {

@@ -1,6 +1,7 @@
 package admission_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -28,7 +29,27 @@ type bed struct {
 	client *store.Client
 	now    time.Time
 	heard  heard
+	log    *log
 }
+
+// log orders transactions, and may let something come between a write's admission and its turn.
+type log struct {
+	store.Proposer
+	between func()
+}
+
+func (l *log) Propose(ctx context.Context, txn store.Txn) (uint64, error) {
+	if f := l.between; f != nil {
+		l.between = nil
+		f()
+	}
+	return l.Proposer.Propose(ctx, txn)
+}
+
+// before has something happen before the next write is ordered, as if another server wrote.
+func (b *bed) before(f func()) { b.log.between = f }
+
+func kinds() []*api.Kind { return api.Kinds() }
 
 type heard struct {
 	warnings []string
@@ -42,9 +63,10 @@ func newBed(t *testing.T, cfg admission.Config, objects ...api.Object) *bed {
 	t.Helper()
 	b := &bed{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	s := store.New(store.Config{Kinds: api.Kinds()})
+	b.log = &log{Proposer: store.NewLocal(s)}
 	plugins := slices.DeleteFunc(admission.New(cfg), func(p admission.Plugin) bool { return p.Name == "ServiceAccount" })
 	b.client = store.NewClient(store.ClientConfig{
-		Durable: s, Propose: store.NewLocal(s), Admit: plugins.Admit(), Review: plugins.Review(), Now: func() time.Time { return b.now },
+		Durable: s, Propose: b.log, Admit: plugins.Admit(), Review: plugins.Review(), Removed: plugins.Removed, Now: func() time.Time { return b.now },
 	})
 	b.add(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}})
 	b.add(objects...)

@@ -31,6 +31,7 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 		PodCIDR:   s.o.Config.Server.PodCIDR,
 		NodeBits:  s.o.Config.Server.NodeBits,
 		CA:        s.id.ca.CertPEM(),
+		Quotas:    s.quotas,
 		Unreachable: func(node string) {
 			if hub := s.hub.Load(); hub != nil {
 				hub.Kick(node)

@@ -26,6 +26,7 @@ import (
 	"github.com/shoal-edge/shoal/pki"
 	"github.com/shoal-edge/shoal/raft"
 	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/store/quota"
 	"github.com/shoal-edge/shoal/transport"
 	"github.com/shoal-edge/shoal/transport/grpc"
 )
@@ -41,6 +42,7 @@ type Server struct {
 	hub      atomic.Pointer[transport.Hub] // while this server leads
 	client   *store.Client
 	plugins  admission.Plugins
+	quotas   *quota.Counter
 	keys     *keys
 	rotating sync.Mutex // while keys are changed, or the state is replaced
 	node     *raft.Node
@@ -59,8 +61,8 @@ type volatile struct {
 // NewServer takes the data folder and the port, joins or founds a cluster if this is the first start, and opens the log.
 // Everything that a person could have got wrong fails here.
 func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
-	s := &Server{o: o, gate: transport.NewGate(), registry: newRegistry(o.Version)}
-	if s.plugins, err = newPlugins(o.Config.Server); err != nil {
+	s := &Server{o: o, gate: transport.NewGate(), registry: newRegistry(o.Version), quotas: quota.NewCounter()}
+	if s.plugins, err = newPlugins(o.Config.Server, s.quotas); err != nil {
 		return nil, err
 	}
 	if s.seat, err = takeSeat(ctx, o); err != nil {
@@ -157,13 +159,14 @@ func (s *Server) clientConfig() store.ClientConfig {
 			}
 			return v.store, v.propose, nil
 		},
-		Admit:  s.plugins.Admit(),
-		Review: s.plugins.Review(),
+		Admit:   s.plugins.Admit(),
+		Review:  s.plugins.Review(),
+		Removed: s.plugins.Removed,
 	}
 }
 
 // newPlugins returns the admission plugins as the configuration wants them.
-func newPlugins(c configs.Server) (admission.Plugins, error) {
+func newPlugins(c configs.Server, quotas *quota.Counter) (admission.Plugins, error) {
 	defaults, err := admission.ParsePodSecurity(c.PodSecurity.Labels())
 	if err != nil {
 		return nil, fmt.Errorf("server.podSecurity: %w", err)
@@ -171,6 +174,7 @@ func newPlugins(c configs.Server) (admission.Plugins, error) {
 	exempt := c.PodSecurity.Exempt
 	return admission.New(admission.Config{
 		ReplaceAfter: c.ReplaceAfter,
+		Quotas:       quotas,
 		PodSecurity: admission.PodSecurityConfig{
 			Defaults: defaults, Namespaces: exempt.Namespaces, Users: exempt.Users, RuntimeClasses: exempt.RuntimeClasses,
 		},
