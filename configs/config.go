@@ -48,6 +48,10 @@ type Server struct {
 	// PodCIDR is the cluster's pod network; every device gets a block of NodeBits from it. Defaults: 10.42.0.0/16, 24.
 	PodCIDR  string `yaml:"podCIDR"`
 	NodeBits int    `yaml:"nodeBits"`
+	// ServiceCIDR is the network of the services' addresses, which the cluster keeps from its first start on: further ones are
+	// ServiceCIDR objects. NodePorts bounds the ports that services have on every device. Defaults: 10.43.0.0/16, 30000-32767.
+	ServiceCIDR string `yaml:"serviceCIDR"`
+	NodePorts   string `yaml:"nodePorts"`
 	// NodeGrace is how long a device may be silent before its node is Unknown. Default: 40s.
 	NodeGrace time.Duration `yaml:"nodeGrace"`
 	// ReplaceAfter is how long pods stay bound to a device that is unreachable or not ready, unless they tolerate another

@@ -14,6 +14,8 @@ const (
 	DefaultListen          = "0.0.0.0:6443"
 	DefaultPodCIDR         = "10.42.0.0/16"
 	DefaultNodeBits        = 24
+	DefaultServiceCIDR     = "10.43.0.0/16"
+	DefaultNodePorts       = "30000-32767"
 	DefaultNodeGrace       = 40 * time.Second
 	DefaultReplaceAfter    = 5 * time.Minute
 	DefaultElectionTimeout = 500 * time.Millisecond
@@ -44,6 +46,8 @@ func (c *Config) setDefaults() error {
 		{&c.DataDir, DefaultDataDir},
 		{&c.Server.Listen, DefaultListen},
 		{&c.Server.PodCIDR, DefaultPodCIDR},
+		{&c.Server.ServiceCIDR, DefaultServiceCIDR},
+		{&c.Server.NodePorts, DefaultNodePorts},
 		{&c.Agent.Containerd, DefaultContainerd},
 		{&c.Agent.CNIConfDir, DefaultCNIConfDir},
 		{&c.Agent.RegistryConfDir, DefaultRegistryConfDir},

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,6 +52,16 @@ func (s *Server) validate() error {
 	if s.NodeBits <= prefix.Bits() || s.NodeBits > 28 {
 		return fmt.Errorf("server.nodeBits %d must be above the %d bits of podCIDR and at most 28", s.NodeBits, prefix.Bits())
 	}
+	services, err := netip.ParsePrefix(s.ServiceCIDR)
+	switch {
+	case err != nil || services.Masked() != services || services.Bits() > services.Addr().BitLen()-2:
+		return fmt.Errorf("server.serviceCIDR %q must be a network of at least four addresses, such as %s", s.ServiceCIDR, DefaultServiceCIDR)
+	case services.Overlaps(prefix):
+		return fmt.Errorf("server.serviceCIDR %s and server.podCIDR %s overlap", services, prefix)
+	}
+	if _, _, err := s.NodePortRange(); err != nil {
+		return err
+	}
 	if s.SecretsKeyFile != "" && !filepath.IsAbs(s.SecretsKeyFile) {
 		return fmt.Errorf("server.secretsKeyFile %q must be an absolute path", s.SecretsKeyFile)
 	}
@@ -71,6 +82,17 @@ func (s *Server) validate() error {
 		limit{"server.electionTimeout", s.ElectionTimeout, 100 * time.Millisecond},
 		limit{"server.voterGrace", s.VoterGrace, time.Second},
 	)
+}
+
+// NodePortRange is the first and the last port of NodePorts.
+func (s *Server) NodePortRange() (first, last int32, err error) {
+	from, to, ok := strings.Cut(s.NodePorts, "-")
+	if a, err := strconv.ParseUint(from, 10, 16); ok && err == nil && a > 0 {
+		if b, err := strconv.ParseUint(to, 10, 16); err == nil && b >= a {
+			return int32(a), int32(b), nil
+		}
+	}
+	return 0, 0, fmt.Errorf("server.nodePorts %q must be a range of ports, such as %s", s.NodePorts, DefaultNodePorts)
 }
 
 func (a *Agent) validate() error {

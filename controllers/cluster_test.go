@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +45,7 @@ type cluster struct {
 	local    store.Proposer  // the volatile store's
 	cut      map[string]bool // devices that nobody hears of
 	kicked   []string
+	servers  []string               // the addresses of the control plane
 	notRead  func(*corev1.Pod) bool // pods that never become ready
 }
 
@@ -58,6 +60,7 @@ func inClusterWith(t *testing.T, nodes int, cfg store.Config, test func(*cluster
 		ctx, cancel := context.WithCancel(t.Context())
 		cfg.Kinds = api.Kinds()
 		c := &cluster{T: t, ctx: ctx, durable: store.New(cfg), cut: map[string]bool{}}
+		c.servers = []string{"192.0.2.1:6443", "192.0.2.2:6443"}
 		proposer := store.NewLocal(c.durable)
 		c.client = store.NewClient(store.ClientConfig{
 			Durable: c.durable, Propose: proposer, Admit: []store.Admitter{store.AdmitFunc(tolerateFor)},
@@ -102,6 +105,12 @@ func (c *cluster) lead() {
 	c.mu.Unlock()
 	ctrl, err := New(Config{
 		Client: c.client, NodeGrace: testGrace, CA: []byte("PEM"), FinishedPods: 3, Events: 20,
+		ServiceCIDR: "10.43.0.0/16",
+		Servers: func() []string {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return slices.Clone(c.servers)
+		},
 		Unreachable: func(node string) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -129,6 +138,12 @@ func (c *cluster) stepDown() {
 	if err := <-c.led; err != nil {
 		c.Error("controllers ended:", err)
 	}
+}
+
+func (c *cluster) setServers(addresses ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.servers = addresses
 }
 
 func (c *cluster) settle() {

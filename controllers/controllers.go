@@ -31,6 +31,10 @@ const (
 	serviceAccounts = "serviceaccounts"
 	configMaps      = "configmaps"
 	resourceQuotas  = "resourcequotas"
+	services        = "services"
+	endpoints       = "endpoints"
+	endpointSlices  = "endpointslices.discovery.k8s.io"
+	serviceCIDRs    = "servicecidrs.networking.k8s.io"
 	definitions     = "customresourcedefinitions.apiextensions.k8s.io"
 	clusterRoles    = "clusterroles.rbac.authorization.k8s.io"
 	priorityClasses = "priorityclasses.scheduling.k8s.io"
@@ -63,6 +67,11 @@ type Config struct {
 	PodCIDR  string
 	NodeBits int
 
+	// ServiceCIDR is the network of the services' addresses. Empty: services have none.
+	ServiceCIDR string
+	// Servers returns the addresses of the API, host:port, that are behind the service "kubernetes".
+	Servers func() []string
+
 	// CA is the PEM bundle that pods trust the API server by: every namespace's kube-root-ca.crt.
 	CA []byte
 
@@ -84,6 +93,8 @@ type Controllers struct {
 	now      func() time.Time
 	recorder *Recorder
 	podNet   netip.Prefix
+	// serviceNet is the network of the services' addresses; not valid if they have none.
+	serviceNet netip.Prefix
 
 	feeds   []*feed
 	custom  *customFeeds
@@ -105,6 +116,11 @@ func New(cfg Config) (*Controllers, error) {
 		cfg: cfg, client: cfg.Client, reader: cfg.Client.Reader(), logger: cfg.Logger, now: cfg.Now, podNet: network.Masked(),
 		recorder: NewRecorder(RecorderConfig{Client: cfg.Client, Component: "shoal", Now: cfg.Now, Logger: cfg.Logger}),
 	}
+	if cfg.ServiceCIDR != "" {
+		if c.serviceNet, err = netip.ParsePrefix(cfg.ServiceCIDR); err != nil {
+			return nil, fmt.Errorf("controllers: the services' network: %w", err)
+		}
+	}
 	c.runners = append(c.runners, c.recorder.Run)
 	c.addCustomFeeds()
 	c.addDefinitions()
@@ -112,6 +128,10 @@ func New(cfg Config) (*Controllers, error) {
 	c.addRoles()
 	c.addPriorityClasses()
 	c.addQuotas()
+	if c.serviceNet.IsValid() {
+		c.addServiceAddresses()
+		c.addKubernetesService()
+	}
 	c.addReplicaSets()
 	c.addDeployments()
 	c.addScheduler()

@@ -28,6 +28,7 @@ type Config struct {
 	// ReplaceAfter is how long a pod without tolerations of its own stays on a node that is not ready or unreachable. Default: 5m.
 	ReplaceAfter time.Duration
 	PodSecurity  PodSecurityConfig
+	Services     ServicesConfig
 	// Quotas counts what is used; it may be shared. Nil: one of its own.
 	Quotas *quota.Counter
 	// Now is the clock by which pods that should have ended count no more. Nil: time.Now.
@@ -49,6 +50,7 @@ func New(cfg Config) Plugins {
 		defaultStorageClass(),
 		runtimeClass(),
 		defaultIngressClass(),
+		services(cfg.Services),
 		resourceQuota(cfg),
 	}
 }

@@ -35,19 +35,19 @@ type bed struct {
 // log orders transactions, and may let something come between a write's admission and its turn.
 type log struct {
 	store.Proposer
-	between func()
+	between func(store.Txn)
 }
 
 func (l *log) Propose(ctx context.Context, txn store.Txn) (uint64, error) {
 	if f := l.between; f != nil {
 		l.between = nil
-		f()
+		f(txn)
 	}
 	return l.Proposer.Propose(ctx, txn)
 }
 
 // before has something happen before the next write is ordered, as if another server wrote.
-func (b *bed) before(f func()) { b.log.between = f }
+func (b *bed) before(f func(store.Txn)) { b.log.between = f }
 
 func kinds() []*api.Kind { return api.Kinds() }
 

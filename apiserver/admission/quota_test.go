@@ -131,7 +131,7 @@ func TestQuotaHoldsForAStaleServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.before(func() {
+	b.before(func(store.Txn) {
 		turn, err := quota.Turn(b.client.Reader(), "ns")
 		if err != nil {
 			t.Error(err)

@@ -32,6 +32,9 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 		NodeBits:  s.o.Config.Server.NodeBits,
 		CA:        s.id.ca.CertPEM(),
 		Quotas:    s.quotas,
+
+		ServiceCIDR: s.o.Config.Server.ServiceCIDR,
+		Servers:     s.servers,
 		Unreachable: func(node string) {
 			if hub := s.hub.Load(); hub != nil {
 				hub.Kick(node)

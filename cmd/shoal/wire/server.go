@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -171,10 +172,19 @@ func newPlugins(c configs.Server, quotas *quota.Counter) (admission.Plugins, err
 	if err != nil {
 		return nil, fmt.Errorf("server.podSecurity: %w", err)
 	}
+	first, last, err := c.NodePortRange()
+	if err != nil {
+		return nil, err
+	}
+	network, err := netip.ParsePrefix(c.ServiceCIDR)
+	if err != nil {
+		return nil, fmt.Errorf("server.serviceCIDR: %w", err)
+	}
 	exempt := c.PodSecurity.Exempt
 	return admission.New(admission.Config{
 		ReplaceAfter: c.ReplaceAfter,
 		Quotas:       quotas,
+		Services:     admission.ServicesConfig{CIDR: network, FirstNodePort: first, LastNodePort: last},
 		PodSecurity: admission.PodSecurityConfig{
 			Defaults: defaults, Namespaces: exempt.Namespaces, Users: exempt.Users, RuntimeClasses: exempt.RuntimeClasses,
 		},
