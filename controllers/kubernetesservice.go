@@ -48,8 +48,8 @@ func (c *Controllers) addKubernetesService() {
 }
 
 func (c *Controllers) keepKubernetesService(ctx context.Context, k store.Key) error {
-	servers := c.apiServers()
-	if len(servers) == 0 {
+	servers, port := c.apiServers()
+	if port == 0 {
 		return nil
 	}
 	first, _ := addresses.Bounds(c.serviceNet)
@@ -60,14 +60,14 @@ func (c *Controllers) keepKubernetesService(ctx context.Context, k store.Key) er
 		_, err := c.client.Create(ctx, &corev1.Service{ObjectMeta: m, Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeClusterIP, ClusterIP: first.String(), SessionAffinity: corev1.ServiceAffinityNone,
 			Ports: []corev1.ServicePort{{
-				Name: apiPortName, Protocol: corev1.ProtocolTCP, Port: 443, TargetPort: intstr.FromInt32(int32(servers[0].Port())),
+				Name: apiPortName, Protocol: corev1.ProtocolTCP, Port: 443, TargetPort: intstr.FromInt32(port),
 			}},
 		}})
 		if ignoreExists(err) != nil {
 			return fmt.Errorf("create the service %s: %w", k.Name, err)
 		}
 	}
-	slice, list := endpointsOf(meta, servers)
+	slice, list := endpointsOf(meta, servers, port)
 	if err := ensure(ctx, c, slice, func(have, want *discoveryv1.EndpointSlice) bool {
 		if have.AddressType == want.AddressType && equality.Semantic.DeepEqual(have.Endpoints, want.Endpoints) &&
 			equality.Semantic.DeepEqual(have.Ports, want.Ports) {
@@ -87,41 +87,47 @@ func (c *Controllers) keepKubernetesService(ctx context.Context, k store.Key) er
 	})
 }
 
-// apiServers are the addresses of all servers, of one family, sorted.
-func (c *Controllers) apiServers() []netip.AddrPort {
+// apiServers are the addresses of all servers, of one family and with one port, sorted. Those that mean another machine to each who
+// reads them, such as loopback, are left out, as endpoints may not have them.
+func (c *Controllers) apiServers() (all []netip.Addr, port int32) {
 	if c.cfg.Servers == nil {
-		return nil
+		return nil, 0
 	}
-	var all []netip.AddrPort
 	for _, text := range c.cfg.Servers() {
-		if a, err := netip.ParseAddrPort(text); err == nil && (len(all) == 0 || a.Addr().Is4() == all[0].Addr().Is4()) {
-			all = append(all, a)
+		s, err := netip.ParseAddrPort(text)
+		if err != nil {
+			continue
 		}
+		a := s.Addr().Unmap()
+		if port == 0 {
+			port = int32(s.Port())
+		}
+		if int32(s.Port()) != port || !a.IsGlobalUnicast() || len(all) > 0 && a.Is4() != all[0].Is4() {
+			continue
+		}
+		all = append(all, a)
 	}
-	slices.SortFunc(all, netip.AddrPort.Compare)
-	return slices.Compact(all)
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all), port
 }
 
-// endpointsOf is the same twice: as programs of today and of yesterday read it. Servers have one port; one with another is left out.
-func endpointsOf(m metav1.ObjectMeta, servers []netip.AddrPort) (*discoveryv1.EndpointSlice, *corev1.Endpoints) {
-	port := servers[0].Port()
+// endpointsOf is the same twice: as programs of today and of yesterday read it.
+func endpointsOf(m metav1.ObjectMeta, servers []netip.Addr, port int32) (*discoveryv1.EndpointSlice, *corev1.Endpoints) {
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: m, AddressType: discoveryv1.AddressTypeIPv4,
-		Ports: []discoveryv1.EndpointPort{{Name: ptr.To(apiPortName), Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(int32(port))}},
+		Ports: []discoveryv1.EndpointPort{{Name: ptr.To(apiPortName), Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(port)}},
 	}
-	if !servers[0].Addr().Is4() {
+	if len(servers) > 0 && !servers[0].Is4() {
 		slice.AddressType = discoveryv1.AddressTypeIPv6
 	}
 	slice.Labels = map[string]string{discoveryv1.LabelServiceName: m.Name}
-	list := &corev1.Endpoints{ObjectMeta: m, Subsets: []corev1.EndpointSubset{{
-		Ports: []corev1.EndpointPort{{Name: apiPortName, Port: int32(port), Protocol: corev1.ProtocolTCP}},
-	}}}
+	list := &corev1.Endpoints{ObjectMeta: m}
+	if len(servers) > 0 {
+		list.Subsets = []corev1.EndpointSubset{{Ports: []corev1.EndpointPort{{Name: apiPortName, Port: port, Protocol: corev1.ProtocolTCP}}}}
+	}
 	list.Labels = map[string]string{discoveryv1.LabelSkipMirror: "true"}
 	for _, s := range servers {
-		if s.Port() != port {
-			continue
-		}
-		address := s.Addr().String()
+		address := s.String()
 		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
 			Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true)},
 		})
