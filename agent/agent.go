@@ -42,6 +42,8 @@ type Config struct {
 	// Labels are added to the node; Reserved is kept back from what it offers, in Kubernetes quantities.
 	Labels   map[string]string
 	Reserved map[string]string
+	// SeccompDefault confines containers that name no seccomp profile by the runtime's.
+	SeccompDefault bool
 	// CgroupParent is the cgroup of all pods. Default: /shoal.
 	CgroupParent string
 	// RegistryConfDir gets a hosts.toml for each of Registries. Empty: none is written.
@@ -289,7 +291,13 @@ func (a *Agent) relist(ctx context.Context) {
 	for uid, p := range pods {
 		if a.pods[uid] == nil {
 			a.c.Logger.Info("removing a pod that this device should not have", "uid", uid)
-			a.startWorker(newWorker(a, uid, nil, &p))
+			a.startWorker(newWorker(a, uid, nil, podName(p)))
+		}
+	}
+	for uid, name := range a.traces() {
+		if a.pods[uid] == nil {
+			a.c.Logger.Info("removing what is left of a pod that is gone", "pod", name, "uid", uid)
+			a.startWorker(newWorker(a, uid, nil, name))
 		}
 	}
 }

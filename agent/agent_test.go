@@ -517,6 +517,30 @@ func TestGrace(t *testing.T) {
 	})
 }
 
+// A container that its startup probe gives up has that probe's grace, not its pod's.
+func TestProbeGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, fake.Config{Behave: func(*criapi.ContainerConfig) fake.Behaviour { return fake.Behaviour{Stubborn: true, Unhealthy: true} }})
+		d.start()
+		defer d.end()
+		long, short := int64(600), int64(4)
+		d.apply(set(t, newPod("web", func(p *corev1.Pod) {
+			p.Spec.TerminationGracePeriodSeconds = &long
+			p.Spec.Containers[0].StartupProbe = &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 1, TerminationGracePeriodSeconds: &short}
+		})))
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if all := d.runtime.Containers(); len(all) != 1 || all[0].State != runtime.Running {
+			t.Fatalf("killed before its grace was over: %+v", all)
+		}
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if all := d.runtime.Containers(); len(all) != 2 {
+			t.Errorf("not replaced after its grace: %+v", all)
+		}
+	})
+}
+
 func TestInitContainers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		always := corev1.ContainerRestartPolicyAlways

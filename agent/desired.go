@@ -85,7 +85,7 @@ func (a *Agent) podChanged(key string) {
 	if w := a.pods[string(p.UID)]; w != nil {
 		w.want(p)
 	} else {
-		a.startWorker(newWorker(a, string(p.UID), p, nil))
+		a.startWorker(newWorker(a, string(p.UID), p, ""))
 	}
 }
 

@@ -144,9 +144,8 @@ func (w *worker) graceOf(a pod.Action, o *pod.Observed, last *corev1.Pod) time.D
 		return 30 * time.Second
 	}
 	if w.stopping.IsZero() {
-		c := pod.Find(last, a.Container)
-		if c != nil && o.Health[a.ID].Failed != "" && c.LivenessProbe != nil && c.LivenessProbe.TerminationGracePeriodSeconds != nil {
-			return time.Duration(*c.LivenessProbe.TerminationGracePeriodSeconds) * time.Second
+		if h := o.Health[a.ID]; h.Failed != "" && h.Grace > 0 {
+			return h.Grace
 		}
 		return pod.Grace(last)
 	}

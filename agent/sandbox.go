@@ -16,6 +16,9 @@ import (
 
 // sandboxConfig is what the runtime is told of a pod. It depends on the pod and the attempt alone.
 func (a *Agent) sandboxConfig(p *corev1.Pod, attempt uint32) (*criapi.PodSandboxConfig, error) {
+	if err := impossible(p); err != nil {
+		return nil, err
+	}
 	linux := &criapi.LinuxPodSandboxConfig{
 		CgroupParent: a.podCgroup(string(p.UID)),
 		SecurityContext: &criapi.LinuxSandboxSecurityContext{
@@ -71,16 +74,40 @@ func (a *Agent) podCgroup(uid string) string { return filepath.Join(a.c.CgroupPa
 
 // removeFiles removes what a pod leaves on this device: volumes, logs and its (now empty) cgroups.
 func (a *Agent) removeFiles(name, uid string) error {
-	if err := a.volumes.TearDown(uid); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(a.podLogs(name, uid)); err != nil {
-		return err
-	}
 	for _, root := range cgroupRoots() {
 		_ = os.Remove(filepath.Join(root, a.podCgroup(uid))) // the kernel refuses while something runs in it
 	}
-	return nil
+	if err := a.volumes.TearDown(uid); err != nil {
+		return err
+	}
+	return os.RemoveAll(a.podLogs(name, uid))
+}
+
+// traces are the pods that have files on this device, with their namespace/name where that is known.
+func (a *Agent) traces() map[string]string {
+	found := map[string]string{}
+	for _, e := range entries(a.volumes.Root) {
+		found[e] = ""
+	}
+	for _, e := range entries(a.logDir) {
+		if p := strings.SplitN(e, "_", 3); len(p) == 3 {
+			found[p[2]] = strings.Trim(p[0]+"/"+p[1], "/")
+		}
+	}
+	return found
+}
+
+// entries are the names in a folder; none when it cannot be read.
+func entries(dir string) []string {
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	names := make([]string, 0, len(all))
+	for _, e := range all {
+		names = append(names, e.Name())
+	}
+	return names
 }
 
 // cgroupRoots are the mount points of the cgroup hierarchies: one with version 2, one for each controller with version 1.

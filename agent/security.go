@@ -72,7 +72,44 @@ func (a *Agent) containerSecurity(p *corev1.Pod, c *corev1.Container, img runtim
 		}
 	}
 	out.Seccomp = a.seccomp(first(sc.SeccompProfile, psc.SeccompProfile))
+	out.Apparmor = a.appArmor(first(sc.AppArmorProfile, psc.AppArmorProfile))
+	out.SelinuxOptions = seLinux(first(sc.SELinuxOptions, psc.SELinuxOptions))
 	return out, nil
+}
+
+// impossible says what of a pod's isolation this device cannot do: running it without would be less than was asked for.
+func impossible(p *corev1.Pod) error {
+	if p.Spec.HostUsers != nil && !*p.Spec.HostUsers {
+		return errors.New("hostUsers is false, and this device has no user namespaces for pods")
+	}
+	if sc := p.Spec.SecurityContext; sc != nil && sc.SupplementalGroupsPolicy != nil && *sc.SupplementalGroupsPolicy == corev1.SupplementalGroupsPolicyStrict {
+		return errors.New("supplementalGroupsPolicy is Strict, which this device's container runtime does not know")
+	}
+	return nil
+}
+
+func (a *Agent) appArmor(p *corev1.AppArmorProfile) *criapi.SecurityProfile {
+	if p == nil {
+		return nil // the runtime's profile, where the kernel has AppArmor
+	}
+	out := &criapi.SecurityProfile{ProfileType: criapi.SecurityProfile_Unconfined}
+	switch p.Type {
+	case corev1.AppArmorProfileTypeRuntimeDefault:
+		out.ProfileType = criapi.SecurityProfile_RuntimeDefault
+	case corev1.AppArmorProfileTypeLocalhost:
+		out.ProfileType = criapi.SecurityProfile_Localhost
+		if p.LocalhostProfile != nil {
+			out.LocalhostRef = *p.LocalhostProfile
+		}
+	}
+	return out
+}
+
+func seLinux(o *corev1.SELinuxOptions) *criapi.SELinuxOption {
+	if o == nil {
+		return nil
+	}
+	return &criapi.SELinuxOption{User: o.User, Role: o.Role, Type: o.Type, Level: o.Level}
 }
 
 func nonRoot(user *int64, img runtime.Image) error {
@@ -95,6 +132,9 @@ func nonRoot(user *int64, img runtime.Image) error {
 func (a *Agent) seccomp(p *corev1.SeccompProfile) *criapi.SecurityProfile {
 	out := &criapi.SecurityProfile{ProfileType: criapi.SecurityProfile_Unconfined}
 	if p == nil {
+		if a.c.SeccompDefault {
+			out.ProfileType = criapi.SecurityProfile_RuntimeDefault
+		}
 		return out
 	}
 	switch p.Type {

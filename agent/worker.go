@@ -55,8 +55,9 @@ type worker struct {
 	wasRunning  bool
 }
 
-// newWorker makes a worker for a wanted pod, or for one that only the runtime knows (found).
-func newWorker(a *Agent, uid string, p *corev1.Pod, found *runtime.Pod) *worker {
+// newWorker makes a worker for a wanted pod, or for one of which only the runtime or the disk knows; name is then its namespace/name,
+// as far as that is known.
+func newWorker(a *Agent, uid string, p *corev1.Pod, name string) *worker {
 	w := &worker{
 		a: a, uid: uid, wk: make(chan struct{}, 1), pod: p, last: p, exits: map[string]time.Time{}, health: map[string]pod.Health{},
 		tasks: map[string]*task{}, failed: map[string]int{}, paused: map[string]time.Time{}, results: make(chan *task, 64), problems: map[string]pod.Problem{}, termination: map[string]string{},
@@ -72,10 +73,18 @@ func newWorker(a *Agent, uid string, p *corev1.Pod, found *runtime.Pod) *worker 
 				w.wasRunning = true
 			}
 		}
-	} else if found != nil && len(found.Sandboxes) > 0 {
-		w.name = found.Sandboxes[0].Namespace + "/" + found.Sandboxes[0].Name
+	} else {
+		w.name = name
 	}
 	return w
+}
+
+// podName is the namespace/name of a pod that only the runtime knows; empty when it does not say.
+func podName(found runtime.Pod) string {
+	if len(found.Sandboxes) == 0 {
+		return ""
+	}
+	return found.Sandboxes[0].Namespace + "/" + found.Sandboxes[0].Name
 }
 
 // key is the pod's key in the desired state.
@@ -342,6 +351,10 @@ func (w *worker) forget(ctx context.Context, now time.Time) (next time.Time, don
 		cancel()
 		delete(w.probes, id)
 	}
+	if err := w.a.devices.release(w.uid); err != nil {
+		w.a.c.Logger.Error("devices of a removed pod", "pod", w.name, "err", err)
+	}
+	// The files go last: whatever interrupts this, they are found again (traces), and all of it is done anew.
 	if err := w.a.removeFiles(w.name, w.uid); err != nil {
 		w.failures++
 		w.a.c.Logger.Warn("files of a removed pod are left, trying again", "pod", w.name, "uid", w.uid, "err", err)
@@ -349,12 +362,11 @@ func (w *worker) forget(ctx context.Context, now time.Time) (next time.Time, don
 			return now.Add(time.Second), false
 		}
 	}
-	if err := w.a.devices.release(w.uid); err != nil {
-		w.a.c.Logger.Error("devices of a removed pod", "pod", w.name, "err", err)
-	}
 	w.a.tokens.forget(w.uid)
 	w.a.c.Logger.Info("pod removed", "pod", w.name, "uid", w.uid)
-	w.a.publish(w.key(), w.uid, nil)
+	if w.name != "" {
+		w.a.publish(w.key(), w.uid, nil)
+	}
 	w.a.remove(w)
 	w.mu.Lock()
 	if w.looked != nil {
@@ -381,7 +393,7 @@ func (a *Agent) remove(w *worker) {
 		}
 	}
 	if p, err := a.desiredPod(w.key()); err == nil && p != nil && string(p.UID) == w.uid && p.DeletionTimestamp == nil {
-		a.startWorker(newWorker(a, w.uid, p, nil)) // wanted again in the meantime
+		a.startWorker(newWorker(a, w.uid, p, "")) // wanted again in the meantime
 	}
 }
 

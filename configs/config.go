@@ -126,6 +126,9 @@ type Agent struct {
 	RegistryConfDir string `yaml:"registryConfDir"`
 	// CgroupParent is the cgroup that all pods live under. Default: /shoal.
 	CgroupParent string `yaml:"cgroupParent"`
+	// SeccompDefault gives the container runtime's seccomp profile to containers that name none. Default: false, as in Kubernetes:
+	// they are unconfined.
+	SeccompDefault bool `yaml:"seccompDefault"`
 	// Heartbeat is how often a silent link says that it is alive. Default: 10s.
 	Heartbeat time.Duration `yaml:"heartbeat"`
 	// Listen is the address for /livez, /readyz and /metrics, loopback by default: 127.0.0.1:10248. Empty: none.

@@ -48,6 +48,8 @@ type Health struct {
 	Started, Ready bool
 	// Failed says why the container must be stopped: its liveness or startup probe failed too often. Empty: it need not.
 	Failed string
+	// Grace is how long it has to stop then, if the probe says so; 0: as long as its pod has.
+	Grace time.Duration
 }
 
 // Problem is why something cannot be started right now.

@@ -54,7 +54,7 @@ func (c *Container) Watch(ctx context.Context) {
 	if !w.health.Started && c.Startup != nil {
 		if !w.loop(ctx, "Startup", c.Startup, false, func(h *pod.Health, ok bool, err error) {
 			if h.Started = ok; !ok {
-				h.Failed = fmt.Sprintf("its startup probe failed: %v", err)
+				h.Failed, h.Grace = fmt.Sprintf("its startup probe failed: %v", err), grace(c.Startup)
 			}
 		}) {
 			cancel()
@@ -70,7 +70,7 @@ func (c *Container) Watch(ctx context.Context) {
 		g.Go(func() error {
 			w.loop(ctx, "Liveness", c.Liveness, true, func(h *pod.Health, ok bool, err error) {
 				if !ok {
-					h.Failed = fmt.Sprintf("its liveness probe failed: %v", err)
+					h.Failed, h.Grace = fmt.Sprintf("its liveness probe failed: %v", err), grace(c.Liveness)
 				}
 			})
 			return nil
@@ -154,6 +154,13 @@ func (w *watch) check(ctx context.Context, p *corev1.Probe) error {
 	ctx, cancel := context.WithTimeout(ctx, seconds(p.TimeoutSeconds, 1))
 	defer cancel()
 	return w.Check(ctx, p)
+}
+
+func grace(p *corev1.Probe) time.Duration {
+	if p.TerminationGracePeriodSeconds == nil {
+		return 0
+	}
+	return time.Duration(*p.TerminationGracePeriodSeconds) * time.Second
 }
 
 func seconds(n int32, otherwise time.Duration) time.Duration {

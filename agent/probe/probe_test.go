@@ -100,9 +100,10 @@ func TestLivenessWaitsForStartup(t *testing.T) {
 
 func TestStartupFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(Container{Startup: &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 3}}, errSick)
+		own := int64(7)
+		b := newBench(Container{Startup: &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 3, TerminationGracePeriodSeconds: &own}}, errSick)
 		b.Watch(t.Context())
-		if h := b.health.Load(); h.Failed == "" || b.checks.Load() != 3 {
+		if h := b.health.Load(); h.Failed == "" || b.checks.Load() != 3 || h.Grace != 7*time.Second {
 			t.Errorf("after %d checks: %+v", b.checks.Load(), h)
 		}
 	})

@@ -32,6 +32,12 @@ func (m *Manager) files(p *corev1.Pod, v *corev1.Volume, f pod.Facts) (map[strin
 		w.setMode(v.Projected.DefaultMode)
 		err = w.projected(v.Projected.Sources)
 	}
+	if sc := p.Spec.SecurityContext; sc != nil && sc.FSGroup != nil {
+		for name, f := range w.files {
+			f.mode |= 0o440 // the group is there to read, whatever the volume's mode says
+			w.files[name] = f
+		}
+	}
 	return w.files, err
 }
 

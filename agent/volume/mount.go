@@ -28,6 +28,9 @@ func (m *Manager) Mounts(p *corev1.Pod, c *corev1.Container, env []pod.Var) ([]*
 		if !filepath.IsAbs(target) {
 			target = "/" + target
 		}
+		if vm.RecursiveReadOnly != nil && *vm.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled {
+			return nil, fmt.Errorf("mount of volume %q at %s: recursiveReadOnly is Enabled, which this device's container runtime does not know", vm.Name, vm.MountPath)
+		}
 		// What the agent writes is replaced by the agent alone: a container that changed it would change it for others.
 		readonly := vm.ReadOnly || v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
 		mounts = append(mounts, &criapi.Mount{HostPath: source, ContainerPath: target, Readonly: readonly, Propagation: propagation(vm)})

@@ -85,6 +85,23 @@ func TestConfigMapIsReplacedAtOnce(t *testing.T) {
 	}
 }
 
+// With a group for its volumes, a pod can read its files whatever user it runs as.
+func TestGroupReadsFiles(t *testing.T) {
+	group, mode := int64(os.Getgid()), int32(0o400)
+	v := configMap("c")
+	v.ConfigMap.DefaultMode = &mode
+	p := newPod(corev1.Volume{Name: "v", VolumeSource: v})
+	p.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: &group}
+	m := &Manager{Root: t.TempDir(), Source: source{"key": "value"}}
+	if err := m.Setup(p, pod.Facts{}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(m.Path(p, &p.Spec.Volumes[0]), "key"))
+	if err != nil || info.Mode().Perm() != 0o440 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
 func TestMissingConfigMap(t *testing.T) {
 	m := &Manager{Root: t.TempDir(), Source: source{}}
 	v := corev1.Volume{Name: "v", VolumeSource: configMap("none")}

@@ -104,6 +104,7 @@ func agentConfig(o Options) agent.Config {
 		Labels:          settings.Labels,
 		Reserved:        settings.Reserved,
 		CgroupParent:    settings.CgroupParent,
+		SeccompDefault:  settings.SeccompDefault,
 		RegistryConfDir: settings.RegistryConfDir,
 		Runtime:         o.Runtime,
 		Version:         o.Version,
