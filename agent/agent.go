@@ -46,9 +46,14 @@ type Config struct {
 	SeccompDefault bool
 	// CgroupParent is the cgroup of all pods. Default: /shoal.
 	CgroupParent string
+	// PodPIDs is how many processes one pod may have; 0: as many as it likes.
+	PodPIDs int64
 	// RegistryConfDir gets a hosts.toml for each of Registries. Empty: none is written.
 	RegistryConfDir string
 	Registries      []Registry
+	// ImageGCHigh is how full, in percent, the disk of images is when images are removed, and ImageGCLow when that is enough.
+	// Defaults: 85, 80.
+	ImageGCHigh, ImageGCLow int
 	// Tokens asks for the tokens of the pods' service accounts. Nil: pods run without.
 	Tokens TokenSource
 	// Version is shoal's, for the node's status.
@@ -60,11 +65,6 @@ type Config struct {
 // Device is one piece of hardware; see configs.Device.
 type Device struct {
 	Resource, Path, ContainerPath string
-}
-
-// Registry redirects pulls from one registry host; see configs.Registry.
-type Registry struct {
-	Host, Endpoint string
 }
 
 // Agent runs the pods of one device. It is a transport.Device.
@@ -96,6 +96,12 @@ type Agent struct {
 	nodeValue []byte
 	info      containers.Info
 	report    Reporter
+	// imageDir is a folder on the disk of images. pressed is when the device was last short of something.
+	imageDir string
+	pressed  map[corev1.NodeConditionType]time.Time
+	sensors  sensors
+	// cgroups is where the cgroup hierarchies are mounted.
+	cgroups string
 }
 
 // New opens the device's database. The agent does nothing before Run.
@@ -109,6 +115,9 @@ func New(c Config) (*Agent, error) {
 	if c.CgroupParent == "" {
 		c.CgroupParent = "/shoal"
 	}
+	if c.ImageGCHigh == 0 {
+		c.ImageGCHigh, c.ImageGCLow = 85, 80
+	}
 	db, err := openDatabase(c.DataDir, c.Now(), c.Logger)
 	if err != nil {
 		return nil, err
@@ -118,6 +127,7 @@ func New(c Config) (*Agent, error) {
 		starts: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), pulls: make(chan struct{}, 2),
 		saving: make(chan struct{}, 1), networking: make(chan struct{}, 1), nodeChanged: make(chan struct{}, 1),
 		pods: map[string]*worker{}, owners: map[string]*worker{}, statuses: map[string]transport.Item{}, unsaved: map[string][]byte{},
+		pressed: map[corev1.NodeConditionType]time.Time{}, sensors: realSensors(), cgroups: cgroupRoot,
 	}
 	a.tokens = newTokens(c.Tokens, c.Now)
 	a.volumes = &volume.Manager{Root: filepath.Join(c.DataDir, "pods"), Source: a, Tokens: a.tokens}
@@ -152,6 +162,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.startDesired()
 	g.Go(func() error { a.watchRuntime(ctx); return nil })
 	g.Go(func() error { a.tick(ctx); return nil })
+	g.Go(func() error { a.keepPressure(ctx); return nil })
 	g.Go(func() error { a.save(ctx); return nil })
 	g.Go(func() error { a.keepNetwork(ctx); return nil })
 	g.Go(func() error { a.keepNode(ctx); return nil })
@@ -239,8 +250,15 @@ func (a *Agent) resync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	dir, err := a.c.Runtime.ImageDir(ctx)
+	if err != nil { // a new containerd may have measured nothing yet
+		a.c.Logger.Debug("the disk of images is not known", "err", err)
+	}
 	a.mu.Lock()
 	a.info = info
+	if dir != "" {
+		a.imageDir = dir
+	}
 	a.mu.Unlock()
 	a.ready.Store(true)
 	a.relist(ctx)
@@ -265,6 +283,7 @@ func (a *Agent) tick(ctx context.Context) {
 			if a.ready.Load() {
 				a.relist(ctx)
 				a.rotateLogs(ctx)
+				a.enforceDisk(ctx)
 			}
 			a.wakeNode()
 		}

@@ -36,16 +36,25 @@ type device struct {
 	done chan error
 	seq  uint64
 
+	// What the device has left.
+	space        atomic.Pointer[space]
+	memory, pids atomic.Int64
+
 	mu      sync.Mutex
+	node    *corev1.Node
 	reports map[string]*corev1.Pod
 	deleted map[string]bool
 	history map[string][]string // phases and readiness of each pod, without repeats
 }
 
 func newDevice(t *testing.T, c fake.Config) *device {
-	return &device{
+	d := &device{
 		t: t, dir: t.TempDir(), runtime: fake.New(c), reports: map[string]*corev1.Pod{}, deleted: map[string]bool{}, history: map[string][]string{},
 	}
+	d.space.Store(&space{total: 1000, free: 500, inodes: 1000, inodesFree: 500})
+	d.memory.Store(1 << 30)
+	d.pids.Store(30_000)
+	return d
 }
 
 func (d *device) start() {
@@ -55,6 +64,12 @@ func (d *device) start() {
 		d.t.Fatal(err)
 	}
 	a.SetReporter(d.report)
+	a.sensors = sensors{
+		disk:   func(string) space { return *d.space.Load() },
+		memory: func() int64 { return d.memory.Load() },
+		pids:   func() int64 { return d.pids.Load() },
+	}
+	a.cgroups = filepath.Join(d.dir, "cgroup")
 	ctx, cancel := context.WithCancel(context.Background())
 	d.a, d.stop, d.done = a, cancel, make(chan error, 1)
 	go func() { d.done <- a.Run(ctx) }()
@@ -73,6 +88,12 @@ func (d *device) report(items ...transport.Item) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, item := range items {
+		if item.Key == "node" {
+			d.node = &corev1.Node{}
+			if err := d.node.Unmarshal(item.Value); err != nil {
+				d.t.Error(err)
+			}
+		}
 		if !strings.HasPrefix(item.Key, "pods/") {
 			continue
 		}

@@ -31,6 +31,8 @@ type board struct {
 	stop   func()
 	seq    uint64
 
+	registries []Registry
+
 	mu      sync.Mutex
 	more    chan struct{}
 	pods    map[types.UID]*corev1.Pod
@@ -47,7 +49,10 @@ func newBoard(t testing.TB) *board {
 
 func (b *board) start() {
 	b.t.Helper()
-	a, err := New(Config{NodeName: "pi-1", DataDir: b.dir, Address: "192.0.2.1", Runtime: b.daemon.Runtime, CgroupParent: containerdtest.CgroupParent})
+	a, err := New(Config{
+		NodeName: "pi-1", DataDir: b.dir, Address: "192.0.2.1", Runtime: b.daemon.Runtime, CgroupParent: containerdtest.CgroupParent,
+		Registries: b.registries, RegistryConfDir: b.daemon.RegistryDir,
+	})
 	if err != nil {
 		b.t.Fatal(err)
 	}

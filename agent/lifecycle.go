@@ -45,6 +45,9 @@ func (w *worker) runSandbox(ctx context.Context, p *corev1.Pod, o *pod.Observed,
 	if err != nil {
 		return err
 	}
+	if err := w.a.limitPod(p); err != nil {
+		w.a.c.Logger.Warn("the pod as a whole is not limited, only its containers are", "pod", w.name, "err", err)
+	}
 	_, err = w.a.c.Runtime.RunSandbox(ctx, config)
 	return err
 }
@@ -57,7 +60,7 @@ func (w *worker) startContainer(ctx context.Context, t *task, p *corev1.Pod, o *
 	if err != nil {
 		return &problem{reasonConfig, err}
 	}
-	img, err := w.a.ensureImage(ctx, p, c, sandboxConfig)
+	img, err := w.a.ensureImage(ctx, p, c, sandboxConfig, ran(o, c.Name))
 	if err != nil {
 		return err
 	}
@@ -85,6 +88,7 @@ func (w *worker) startContainer(ctx context.Context, t *task, p *corev1.Pod, o *
 	if err := r.StartContainer(ctx, id); err != nil {
 		return &problem{reasonRun, errors.Join(err, r.RemoveContainer(context.WithoutCancel(ctx), id))}
 	}
+	w.a.noteImage(img.ID, c.Image, false)
 	w.a.metrics.containers.Inc()
 	if a.Attempt > 0 {
 		w.a.metrics.restarts.Inc()
@@ -102,6 +106,16 @@ func (w *worker) startContainer(ctx context.Context, t *task, p *corev1.Pod, o *
 		return &problem{reasonHook, errors.Join(err, r.StopContainer(ctx, id, pod.Grace(p)))}
 	}
 	return nil
+}
+
+// ran is the id of the image that a container of the pod has run with before; empty: it has not.
+func ran(o *pod.Observed, name string) string {
+	for i := range o.Containers {
+		if o.Containers[i].Name == name && !o.Containers[i].StartedAt.IsZero() {
+			return o.Containers[i].ImageID
+		}
+	}
+	return ""
 }
 
 // hook runs a lifecycle hook.
@@ -144,6 +158,9 @@ func (w *worker) graceOf(a pod.Action, o *pod.Observed, last *corev1.Pod) time.D
 		return 30 * time.Second
 	}
 	if w.stopping.IsZero() {
+		if o.Ending != nil {
+			return o.Ending.Grace
+		}
 		if h := o.Health[a.ID]; h.Failed != "" && h.Grace > 0 {
 			return h.Grace
 		}

@@ -4,8 +4,8 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // metrics are what the agent counts. They are the agent's own, not the process's, so that many agents fit one process.
 type metrics struct {
-	containers, restarts, pulls prometheus.Counter
-	started                     prometheus.Histogram
+	containers, restarts, pulls, evictions prometheus.Counter
+	started                                prometheus.Histogram
 }
 
 func newMetrics() *metrics {
@@ -16,6 +16,7 @@ func newMetrics() *metrics {
 		containers: counter("containers_started_total", "Containers started."),
 		restarts:   counter("containers_restarted_total", "Containers started again after they ended."),
 		pulls:      counter("images_pulled_total", "Images pulled."),
+		evictions:  counter("pods_evicted_total", "Pods ended because the device was short of something, or because they had too much of it."),
 		started: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "shoal", Subsystem: "agent", Name: "pod_start_seconds",
 			Help:    "Time from a pod's arrival on the device to all its containers running.",
@@ -30,7 +31,7 @@ func (a *Agent) Collectors() []prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "shoal", Subsystem: "agent", Name: name, Help: help}, f)
 	}
 	return []prometheus.Collector{
-		a.metrics.containers, a.metrics.restarts, a.metrics.pulls, a.metrics.started,
+		a.metrics.containers, a.metrics.restarts, a.metrics.pulls, a.metrics.evictions, a.metrics.started,
 		gauge("pods", "Pods on this device.", func() float64 {
 			a.mu.Lock()
 			defer a.mu.Unlock()

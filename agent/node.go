@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,13 +22,8 @@ import (
 // kubeletVersion is what tools that ask for a kubelet's version may rely on.
 const kubeletVersion = "v1.37.2"
 
-// Pressure: below these the device is short of memory, disk, or process ids, as kubelet's defaults have it.
-const (
-	maxPods       = 110
-	leastMemory   = 100 << 20
-	leastDiskPart = 10 // percent
-	leastPIDs     = 1000
-)
+// maxPods is how many pods a device takes, as kubelet's default has it.
+const maxPods = 110
 
 func (a *Agent) wakeNode() { wake(a.nodeChanged) }
 
@@ -166,14 +160,20 @@ func (a *Agent) capacity() corev1.ResourceList {
 	list[corev1.ResourceCPU] = *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI)
 	list[corev1.ResourceMemory] = *resource.NewQuantity(memInfo("MemTotal"), resource.BinarySI)
 	list[corev1.ResourcePods] = *resource.NewQuantity(maxPods, resource.DecimalSI)
-	total, _ := disk(a.c.DataDir)
-	list[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(total, resource.BinarySI)
+	list[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(disk(a.c.DataDir).total, resource.BinarySI)
 	return list
 }
 
-// allocatable is what pods may ask for.
+// allocatable is what pods may ask for: what the device has, without what is reserved and without what is left when pods are evicted.
 func (a *Agent) allocatable() corev1.ResourceList {
 	list := a.capacity()
+	for name, kept := range map[corev1.ResourceName]int64{
+		corev1.ResourceMemory: leastMemory, corev1.ResourceEphemeralStorage: disk(a.c.DataDir).total * leastDiskPart / 100,
+	} {
+		q := list[name]
+		q.Sub(*resource.NewQuantity(kept, resource.BinarySI))
+		list[name] = q
+	}
 	for name, reserved := range a.c.Reserved {
 		q, ok := list[corev1.ResourceName(name)]
 		r, err := resource.ParseQuantity(reserved)
@@ -202,14 +202,6 @@ func memInfo(name string) int64 {
 	return 0
 }
 
-func disk(dir string) (total, available int64) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, 0
-	}
-	return int64(s.Blocks) * int64(s.Bsize), int64(s.Bavail) * int64(s.Bsize)
-}
-
 // nodeConditions in the order kubelet has them; the caller holds the lock.
 func (a *Agent) nodeConditions() []corev1.NodeCondition {
 	flag := func(kind corev1.NodeConditionType, yes bool, bad, good, badText, goodText string) corev1.NodeCondition {
@@ -218,8 +210,7 @@ func (a *Agent) nodeConditions() []corev1.NodeCondition {
 		}
 		return corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: good, Message: goodText}
 	}
-	total, available := disk(a.c.DataDir)
-	free := memInfo("MemAvailable")
+	pressed := func(kind corev1.NodeConditionType) bool { return !a.pressed[kind].IsZero() }
 	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "shoal agent is ready"}
 	switch {
 	case !a.ready.Load():
@@ -228,11 +219,11 @@ func (a *Agent) nodeConditions() []corev1.NodeCondition {
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", "container runtime is not ready: "+a.info.Message
 	}
 	return []corev1.NodeCondition{
-		flag(corev1.NodeMemoryPressure, free > 0 && free < leastMemory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory",
+		flag(corev1.NodeMemoryPressure, pressed(corev1.NodeMemoryPressure), "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory",
 			"the device is short of memory", "the device has enough memory"),
-		flag(corev1.NodeDiskPressure, total > 0 && available*100 < total*leastDiskPart, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure",
+		flag(corev1.NodeDiskPressure, pressed(corev1.NodeDiskPressure), "KubeletHasDiskPressure", "KubeletHasNoDiskPressure",
 			"the device is short of disk", "the device has enough disk"),
-		flag(corev1.NodePIDPressure, freePIDs() < leastPIDs, "KubeletHasInsufficientPID", "KubeletHasSufficientPID",
+		flag(corev1.NodePIDPressure, pressed(corev1.NodePIDPressure), "KubeletHasInsufficientPID", "KubeletHasSufficientPID",
 			"the device is short of process ids", "the device has enough process ids"),
 		ready,
 	}

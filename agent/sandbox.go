@@ -74,7 +74,7 @@ func (a *Agent) podCgroup(uid string) string { return filepath.Join(a.c.CgroupPa
 
 // removeFiles removes what a pod leaves on this device: volumes, logs and its (now empty) cgroups.
 func (a *Agent) removeFiles(name, uid string) error {
-	for _, root := range cgroupRoots() {
+	for _, root := range a.cgroupRoots() {
 		_ = os.Remove(filepath.Join(root, a.podCgroup(uid))) // the kernel refuses while something runs in it
 	}
 	if err := a.volumes.TearDown(uid); err != nil {
@@ -108,21 +108,6 @@ func entries(dir string) []string {
 		names = append(names, e.Name())
 	}
 	return names
-}
-
-// cgroupRoots are the mount points of the cgroup hierarchies: one with version 2, one for each controller with version 1.
-func cgroupRoots() []string {
-	roots := []string{"/sys/fs/cgroup"}
-	entries, err := os.ReadDir("/sys/fs/cgroup")
-	if err != nil {
-		return roots
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			roots = append(roots, filepath.Join("/sys/fs/cgroup", e.Name()))
-		}
-	}
-	return roots
 }
 
 func namespaces(p *corev1.Pod) *criapi.NamespaceOption {

@@ -165,7 +165,7 @@ func (a *Agent) resources(p *corev1.Pod, c *corev1.Container) *criapi.LinuxConta
 	memory := c.Resources.Limits[corev1.ResourceMemory]
 	out := &criapi.LinuxContainerResources{
 		CpuPeriod:          cfsPeriod,
-		CpuShares:          min(max(request.MilliValue()*1024/1000, minShares), 262_144),
+		CpuShares:          shares(request.MilliValue()),
 		MemoryLimitInBytes: memory.Value(),
 		OomScoreAdj:        a.oomScore(p, c),
 	}

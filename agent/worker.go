@@ -34,9 +34,14 @@ type worker struct {
 	waiting atomic.Bool // it has problems
 	// logPaths are of the running containers. looked is closed at the next look, when somebody waits for it.
 	logPaths map[string]string
-	looked   chan struct{}
-	retry    bool // something it waited for may have changed: try again now
-	refresh  bool // what its volumes are made of has changed
+	// runs are the ids of the running containers, by name.
+	runs    map[string]string
+	looked  chan struct{}
+	retry   bool        // something it waited for may have changed: try again now
+	refresh bool        // what its volumes are made of has changed
+	ending  *pod.Ending // why this device ends it for good; nil: it does not
+	over    bool        // it has ended for good
+	cleared bool        // and its volumes are gone
 
 	tasks       map[string]*task
 	results     chan *task
@@ -137,6 +142,30 @@ func (w *worker) renewed() {
 	w.nudge()
 }
 
+// end ends the pod for good.
+func (w *worker) end(e *pod.Ending) {
+	w.mu.Lock()
+	if w.ending == nil {
+		w.ending = e
+	}
+	w.mu.Unlock()
+	w.nudge()
+}
+
+// alive reports whether the pod is wanted, and neither over nor about to end.
+func (w *worker) alive() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pod != nil && w.pod.DeletionTimestamp == nil && w.ending == nil && !w.over
+}
+
+// ids are the running containers by their names.
+func (w *worker) ids() map[string]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.runs)
+}
+
 func (w *worker) exited(id string) {
 	w.mu.Lock()
 	w.exits[id] = w.a.c.Now().Add(exitLag)
@@ -235,6 +264,9 @@ func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
 			w.launch(ctx, action, o, p, last)
 		}
 	}
+	if p != nil && p.DeletionTimestamp == nil && w.over && !w.cleared && len(actions) == 0 && len(w.tasks) == 0 {
+		w.clear()
+	}
 	for key, until := range w.paused {
 		if now.Before(until) {
 			next = earlier(next, until)
@@ -264,8 +296,11 @@ func (w *worker) catchUp(found runtime.Pod, now time.Time) (next time.Time) {
 			delete(w.health, id)
 		}
 	}
-	w.logPaths = map[string]string{}
+	w.logPaths, w.runs = map[string]string{}, map[string]string{}
 	for _, c := range found.Containers {
+		if c.State == runtime.Running {
+			w.runs[c.Name] = c.ID
+		}
 		if c.State == runtime.Running && c.LogPath != "" {
 			w.logPaths[c.ID] = c.LogPath
 		}
@@ -282,7 +317,7 @@ func (w *worker) catchUp(found runtime.Pod, now time.Time) (next time.Time) {
 			w.problems[name] = problem
 		}
 	}
-	if refresh {
+	if refresh && !w.over {
 		w.updateVolumes()
 	}
 	if !maps.Equal(old, fresh) {
@@ -315,6 +350,7 @@ func (w *worker) observed(last *corev1.Pod, found runtime.Pod) *pod.Observed {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	o.Ending = w.ending
 	maps.Copy(o.Health, w.health)
 	for _, t := range w.tasks {
 		if t.action.Kind == pod.StartContainer && t.started != "" {
@@ -334,6 +370,9 @@ func (w *worker) report(p *corev1.Pod, o *pod.Observed, now time.Time) {
 		w.a.c.Logger.Error("encode pod status", "pod", w.name, "err", err)
 		return
 	}
+	w.mu.Lock()
+	w.over = status.Phase == corev1.PodSucceeded || status.Phase == corev1.PodFailed
+	w.mu.Unlock()
 	if slices.Equal(value, w.reported) {
 		return
 	}
@@ -343,6 +382,14 @@ func (w *worker) report(p *corev1.Pod, o *pod.Observed, now time.Time) {
 	}
 	w.prior, w.reported = &status, value
 	w.a.publish(w.key(), w.uid, value)
+}
+
+// clear removes the volumes of a pod that is over; its logs and last words stay for as long as the pod does.
+func (w *worker) clear() {
+	if err := w.a.volumes.Clear(w.uid); err != nil {
+		w.a.c.Logger.Warn("volumes of a pod that is over are left until it is deleted", "pod", w.name, "err", err)
+	}
+	w.cleared = true
 }
 
 // forget removes the last traces of a pod of which the runtime has nothing any more.

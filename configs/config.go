@@ -129,6 +129,10 @@ type Agent struct {
 	// SeccompDefault gives the container runtime's seccomp profile to containers that name none. Default: false, as in Kubernetes:
 	// they are unconfined.
 	SeccompDefault bool `yaml:"seccompDefault"`
+	// PodPids is how many processes one pod may have. Default: 0, as many as it likes.
+	PodPids int64 `yaml:"podPids"`
+	// ImageGC says when images that no pod needs are removed.
+	ImageGC ImageGC `yaml:"imageGC"`
 	// Heartbeat is how often a silent link says that it is alive. Default: 10s.
 	Heartbeat time.Duration `yaml:"heartbeat"`
 	// Listen is the address for /livez, /readyz and /metrics, loopback by default: 127.0.0.1:10248. Empty: none.
@@ -152,12 +156,28 @@ type Device struct {
 	ContainerPath string `yaml:"containerPath"`
 }
 
-// Registry redirects pulls of images of one registry host.
+// ImageGC says when images are removed that no pod needs and that can be fetched again.
+type ImageGC struct {
+	// HighPercent is how full the disk of images is when that begins, LowPercent how full it may stay. Defaults: 85, 80.
+	HighPercent int `yaml:"highPercent"`
+	LowPercent  int `yaml:"lowPercent"`
+}
+
+// Registry says how images of one registry are fetched.
 type Registry struct {
-	// Host is the name in image references: registry.example.com:5000.
+	// Host is the name in image references: registry.example.com:5000, or docker.io.
 	Host string `yaml:"host"`
-	// Endpoint is the URL that is asked instead; http:// is allowed.
+	// Endpoint is the URL of the registry, or of one that is asked instead; http:// is allowed. Default: https:// and Host.
 	Endpoint string `yaml:"endpoint"`
+	// Mirrors are URLs that are asked before it, in this order; http:// is allowed.
+	Mirrors []string `yaml:"mirrors"`
+	// CAFile has the certificates, in PEM, of the authority that the registry and its mirrors are trusted by.
+	CAFile string `yaml:"caFile"`
+	// InsecureSkipVerify takes any certificate of theirs.
+	InsecureSkipVerify bool `yaml:"insecureSkipVerify"`
+	// Username and PasswordFile are the device's own login, for pods that have none. It is shown to the mirrors too.
+	Username     string `yaml:"username"`
+	PasswordFile string `yaml:"passwordFile"`
 }
 
 // Log configures the process's log, on standard error.

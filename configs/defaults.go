@@ -23,6 +23,8 @@ const (
 	DefaultVoterGrace      = 2 * time.Minute
 	DefaultAuditSizeMB     = 16
 	DefaultAuditFiles      = 4
+	DefaultImageGCHigh     = 85
+	DefaultImageGCLow      = 80
 	DefaultHeartbeat       = 10 * time.Second
 	DefaultContainerd      = "/run/containerd/containerd.sock"
 	DefaultCNIConfDir      = "/etc/cni/net.d"
@@ -82,6 +84,8 @@ func (c *Config) setDefaults() error {
 		{&c.Server.Voters, DefaultVoters},
 		{&c.Server.Audit.MaxSizeMB, DefaultAuditSizeMB},
 		{&c.Server.Audit.MaxFiles, DefaultAuditFiles},
+		{&c.Agent.ImageGC.HighPercent, DefaultImageGCHigh},
+		{&c.Agent.ImageGC.LowPercent, DefaultImageGCLow},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value

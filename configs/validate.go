@@ -123,13 +123,45 @@ func (a *Agent) validate() error {
 			return fmt.Errorf("agent.devices[%d]: path and containerPath must be absolute", i)
 		}
 	}
-	for i, r := range a.Registries {
-		u, err := url.Parse(r.Endpoint)
-		if r.Host == "" || strings.ContainsAny(r.Host, "/ ") || err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			return fmt.Errorf("agent.registries[%d]: host must be a registry's name and endpoint an http:// or https:// URL", i)
+	for i := range a.Registries {
+		if err := a.Registries[i].validate(); err != nil {
+			return fmt.Errorf("agent.registries[%d]: %w", i, err)
 		}
 	}
+	if a.PodPids < 0 {
+		return fmt.Errorf("agent.podPids %d must not be negative", a.PodPids)
+	}
+	if gc := a.ImageGC; gc.LowPercent < 1 || gc.LowPercent >= gc.HighPercent || gc.HighPercent > 100 {
+		return fmt.Errorf("agent.imageGC: lowPercent %d must be at least 1 and below highPercent %d, which is at most 100", gc.LowPercent, gc.HighPercent)
+	}
 	return atLeast(limit{"agent.heartbeat", a.Heartbeat, 500 * time.Millisecond})
+}
+
+func (r *Registry) validate() error {
+	if r.Host == "" || strings.ContainsAny(r.Host, "/ ") {
+		return fmt.Errorf("host %q must be a registry's name, such as registry.example.com:5000", r.Host)
+	}
+	urls := r.Mirrors
+	if r.Endpoint != "" {
+		urls = append([]string{r.Endpoint}, urls...)
+	}
+	for _, s := range urls {
+		if u, err := url.Parse(s); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			return fmt.Errorf("endpoint and mirrors must be http:// or https:// URLs, not %q", s)
+		}
+	}
+	for key, file := range map[string]string{"caFile": r.CAFile, "passwordFile": r.PasswordFile} {
+		if file != "" && !filepath.IsAbs(file) {
+			return fmt.Errorf("%s %q must be an absolute path", key, file)
+		}
+	}
+	if (r.Username == "") != (r.PasswordFile == "") {
+		return fmt.Errorf("username and passwordFile belong together")
+	}
+	if r.Endpoint == "" && len(r.Mirrors) == 0 && r.CAFile == "" && !r.InsecureSkipVerify && r.Username == "" {
+		return fmt.Errorf("nothing is said of %s", r.Host)
+	}
+	return nil
 }
 
 func (l *Log) validate() error {

@@ -19,6 +19,9 @@ func (v *view) conditions(s *corev1.PodStatus) []corev1.PodCondition {
 		ready,
 		condition(corev1.PodScheduled, true, "", ""),
 	}
+	if s.Reason == "Evicted" {
+		all = append(all, condition(corev1.DisruptionTarget, true, corev1.PodReasonTerminationByKubelet, s.Message))
+	}
 	for i := range all {
 		all[i].ObservedGeneration = v.p.Generation
 		all[i].LastTransitionTime = metav1.NewTime(v.now).Rfc3339Copy()

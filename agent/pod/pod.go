@@ -41,6 +41,15 @@ type Observed struct {
 	Termination map[string]string
 	// Seen is when this device first knew of the pod.
 	Seen time.Time
+	// Ending is why this device ends the pod for good; nil: it does not.
+	Ending *Ending
+}
+
+// Ending is why a device ends a pod for good, as failed.
+type Ending struct {
+	Reason, Message string
+	// Grace is what its containers have to end.
+	Grace time.Duration
 }
 
 // Health of a running container.

@@ -23,6 +23,8 @@ func Status(p *corev1.Pod, o *Observed, runtimeName, hostIP string, now time.Tim
 		s.Message = "Pod was active on the node longer than the specified deadline"
 	} else if o.Prior != nil && s.Phase == corev1.PodFailed {
 		s.Reason, s.Message = o.Prior.Reason, o.Prior.Message
+	} else if o.Ending != nil && s.Phase != corev1.PodSucceeded {
+		s.Phase, s.Reason, s.Message = corev1.PodFailed, o.Ending.Reason, o.Ending.Message
 	}
 	v.phase = s.Phase
 	setAddresses(&s, p, o, hostIP)

@@ -16,8 +16,13 @@ func Step(p *corev1.Pod, o *Observed, now time.Time) []Action {
 		return tearDown(p, o)
 	}
 	over, deadline := expired(p, o, now)
-	if over || terminal(p, o) {
-		return finish(p, o, over)
+	switch {
+	case over:
+		return finish(p, o, "its pod ran longer than activeDeadlineSeconds")
+	case o.Ending != nil:
+		return finish(p, o, o.Ending.Reason+": "+o.Ending.Message)
+	case terminal(p, o):
+		return finish(p, o, "its pod is over")
 	}
 	s := stepper{p: p, o: o, now: now}
 	s.run()
@@ -175,11 +180,7 @@ func (s *stepper) prune() {
 }
 
 // finish ends a pod that is over but stays for its status and logs.
-func finish(p *corev1.Pod, o *Observed, over bool) []Action {
-	why := "its pod is over"
-	if over {
-		why = "its pod ran longer than activeDeadlineSeconds"
-	}
+func finish(p *corev1.Pod, o *Observed, why string) []Action {
 	if stops := stopAll(p, o, why); len(stops) > 0 {
 		return stops
 	}
@@ -194,7 +195,7 @@ func finish(p *corev1.Pod, o *Observed, over bool) []Action {
 
 // tearDown ends a pod and leaves nothing.
 func tearDown(p *corev1.Pod, o *Observed) []Action {
-	if actions := finish(p, o, false); len(actions) > 0 {
+	if actions := finish(p, o, "its pod is over"); len(actions) > 0 {
 		return actions
 	}
 	var actions []Action

@@ -76,12 +76,24 @@ type Pod struct {
 
 // Image is an image on the device.
 type Image struct {
-	ID   string
+	ID string
+	// Refs are its names, with tags and with digests.
 	Refs []string
 	Size uint64
+	// Pinned: the runtime itself needs it.
+	Pinned bool
 	// UID and User are who the image runs as; both empty means root.
 	UID  *int64
 	User string
+}
+
+// Usage is what a container uses.
+type Usage struct {
+	// At is when this was measured.
+	At time.Time
+	// CPU is the processor time since the container started, Memory its working set and Disk what it wrote beside its volumes, in bytes.
+	CPU          time.Duration
+	Memory, Disk int64
 }
 
 // Info is what the runtime says of itself.
@@ -144,6 +156,15 @@ type Runtime interface {
 	Image(ctx context.Context, ref string) (Image, error)
 	// Pull fetches an image and returns its id.
 	Pull(ctx context.Context, ref string, auth *criapi.AuthConfig, s *criapi.PodSandboxConfig) (id string, err error)
+
+	// Images lists all images on the device.
+	Images(ctx context.Context) ([]Image, error)
+	// RemoveImage removes an image with all its names, and returns when its space is free. Removing one that is gone is fine.
+	RemoveImage(ctx context.Context, id string) error
+	// ImageDir is a folder on the file system that holds the images.
+	ImageDir(ctx context.Context) (string, error)
+	// Usage is what the running containers use, by their ids.
+	Usage(ctx context.Context) (map[string]Usage, error)
 
 	// Exec runs a command to its end; the output is bounded.
 	Exec(ctx context.Context, id string, command []string, timeout time.Duration) (output []byte, exitCode int32, err error)

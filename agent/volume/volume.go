@@ -165,9 +165,14 @@ func hostPath(v *corev1.HostPathVolumeSource) error {
 	return nil
 }
 
+// Clear unmounts and removes the volumes of a pod that is over.
+func (m *Manager) Clear(uid string) error { return m.remove(uid, "volumes") }
+
 // TearDown unmounts and removes everything of a pod. It never follows a mount into somebody's data.
-func (m *Manager) TearDown(uid string) error {
-	dir := m.Dir(uid)
+func (m *Manager) TearDown(uid string) error { return m.remove(uid, "") }
+
+func (m *Manager) remove(uid, part string) error {
+	dir := filepath.Join(m.Dir(uid), part)
 	if uid == "" || strings.ContainsAny(uid, "/\x00") || uid == ".." {
 		return fmt.Errorf("pod uid %q is no name of a folder", uid)
 	}

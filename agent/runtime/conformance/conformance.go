@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,7 @@ func Run(t *testing.T, env Env) {
 		{"gone is fine", goneIsFine},
 		{"images", images},
 		{"exec", execute},
+		{"usage", usage},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.f(t, env) })
 	}
@@ -258,6 +260,39 @@ func images(t *testing.T, env Env) {
 	}
 	if _, err := env.Runtime.Image(ctx, "shoal.dev/none:1"); !errors.Is(err, runtime.ErrNotFound) {
 		t.Errorf("no image: %v", err)
+	}
+	img, err := env.Runtime.Image(ctx, env.Image)
+	if err != nil || !slices.Contains(img.Refs, env.Image) {
+		t.Errorf("the image's names: %+v, %v", img, err)
+	}
+	all, err := env.Runtime.Images(ctx)
+	if err != nil || !slices.ContainsFunc(all, func(i runtime.Image) bool { return i.ID == img.ID }) {
+		t.Errorf("images: %+v, %v", all, err)
+	}
+	if err := env.Runtime.RemoveImage(ctx, "sha256:"+strings.Repeat("ab", 32)); err != nil {
+		t.Errorf("remove an image that is not there: %v", err)
+	}
+	dir, err := env.Runtime.ImageDir(ctx)
+	if info, statErr := os.Stat(dir); err != nil || statErr != nil || !info.IsDir() {
+		t.Errorf("folder of images: %q, %v, %v", dir, err, statErr)
+	}
+}
+
+// usage: what runs is measured, what has ended is not.
+func usage(t *testing.T, env Env) {
+	ctx := timeout(t)
+	p := newPod(ctx, t, env, 0)
+	id := p.start(ctx, t, "main", 0, env.Forever)
+	ended := p.start(ctx, t, "fail", 0, env.Fail)
+	for p.container(ctx, t, ended).State == runtime.Running {
+		time.Sleep(5 * time.Millisecond)
+	}
+	all, err := env.Runtime.Usage(ctx)
+	if u, ok := all[id]; err != nil || !ok || u.At.IsZero() || u.CPU < 0 || u.Memory < 0 {
+		t.Errorf("usage of a running container: %+v, %v, %v", u, ok, err)
+	}
+	if u, ok := all[ended]; ok {
+		t.Errorf("usage of one that has ended: %+v", u)
 	}
 }
 

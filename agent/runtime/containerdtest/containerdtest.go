@@ -5,12 +5,15 @@ package containerdtest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -33,8 +36,8 @@ const CgroupParent = "/shoaltest"
 
 // Daemon is one running containerd.
 type Daemon struct {
-	Dir, Socket, CNIConfDir string
-	Runtime                 *cri.Runtime
+	Dir, Socket, CNIConfDir, RegistryDir string
+	Runtime                              *cri.Runtime
 
 	config string
 	cmd    *exec.Cmd
@@ -59,9 +62,9 @@ func Start(t testing.TB) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{Dir: dir, Socket: dir + "/c.sock", CNIConfDir: dir + "/net.d", config: dir + "/config.toml"}
+	d := &Daemon{Dir: dir, Socket: dir + "/c.sock", CNIConfDir: dir + "/net.d", RegistryDir: dir + "/certs.d", config: dir + "/config.toml"}
 	t.Cleanup(func() { d.clean(t) })
-	c := containerd.Config{Root: dir + "/root", State: dir + "/state", Socket: d.Socket, CNIConfDir: d.CNIConfDir, RestrictOOMScore: true}
+	c := containerd.Config{Root: dir + "/root", State: dir + "/state", Socket: d.Socket, CNIConfDir: d.CNIConfDir, RegistryDir: d.RegistryDir, RestrictOOMScore: true}
 	d.write(t, d.config, []byte(c.TOML()))
 	conflist, err := network.Conflist("shoal0", dir+"/cni", 0, []netip.Prefix{netip.MustParsePrefix("10.88.0.0/24")})
 	if err != nil {
@@ -108,6 +111,35 @@ func (d *Daemon) Up(t testing.TB) {
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Listen listens on a free port of the loopback address in the daemon's network namespace.
+func (d *Daemon) Listen(t testing.TB) net.Listener {
+	t.Helper()
+	goruntime.LockOSThread()
+	defer goruntime.UnlockOSThread()
+	own, err := os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = own.Close() }()
+	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", d.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = there.Close() }()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if backErr := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); backErr != nil {
+		t.Fatal(backErr) // the thread stays where it is, and goes with the test
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener
 }
 
 // Down ends the daemon's process at once; containers go on.

@@ -3,7 +3,6 @@ package cri
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -84,24 +83,6 @@ func (r *Runtime) ReopenLog(ctx context.Context, id string) error {
 	defer cancel()
 	_, err := r.cri.ReopenContainerLog(ctx, &criapi.ReopenContainerLogRequest{ContainerId: id})
 	return r.unlessGone("reopen log", err)
-}
-
-// Image implements runtime.Runtime.
-func (r *Runtime) Image(ctx context.Context, ref string) (runtime.Image, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	reply, err := r.images.ImageStatus(ctx, &criapi.ImageStatusRequest{Image: &criapi.ImageSpec{Image: ref}})
-	if err != nil {
-		return runtime.Image{}, r.failed("image "+ref, err)
-	}
-	if reply.Image == nil {
-		return runtime.Image{}, fmt.Errorf("image %s: %w", ref, runtime.ErrNotFound)
-	}
-	i := runtime.Image{ID: reply.Image.Id, Refs: reply.Image.RepoDigests, Size: reply.Image.Size, User: reply.Image.Username}
-	if uid := reply.Image.Uid; uid != nil {
-		i.UID = &uid.Value
-	}
-	return i, nil
 }
 
 // Pull implements runtime.Runtime. It has no timeout of its own: a slow link is not a failure.

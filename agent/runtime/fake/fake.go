@@ -5,6 +5,7 @@ package fake
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -58,6 +59,8 @@ type Runtime struct {
 	sandboxes  map[string]*runtime.Sandbox
 	containers map[string]*container
 	pulled     map[string]bool
+	images     map[string]runtime.Image
+	usage      map[string]runtime.Usage
 	unhealthy  map[string]bool
 	watchers   map[chan runtime.Event]bool
 	calls      map[string]int
@@ -76,7 +79,7 @@ func New(c Config) *Runtime {
 	}
 	return &Runtime{
 		c: c, nextIP: c.FirstIP, sandboxes: map[string]*runtime.Sandbox{}, containers: map[string]*container{},
-		pulled: map[string]bool{}, unhealthy: map[string]bool{}, watchers: map[chan runtime.Event]bool{}, calls: map[string]int{},
+		pulled: map[string]bool{}, unhealthy: map[string]bool{}, images: map[string]runtime.Image{}, usage: map[string]runtime.Usage{}, watchers: map[chan runtime.Event]bool{}, calls: map[string]int{},
 	}
 }
 
@@ -232,7 +235,54 @@ func (r *Runtime) Image(ctx context.Context, ref string) (runtime.Image, error) 
 	if !r.pulled[ref] && r.c.Missing != nil && r.c.Missing(ref) {
 		return runtime.Image{}, fmt.Errorf("image %s: %w", ref, runtime.ErrNotFound)
 	}
-	return runtime.Image{ID: "fake:" + ref}, nil
+	img := runtime.Image{ID: "fake:" + ref, Refs: []string{ref}}
+	r.images[img.ID] = img
+	return img, nil
+}
+
+// Images implements runtime.Runtime: those that were asked for.
+func (r *Runtime) Images(ctx context.Context) ([]runtime.Image, error) {
+	unlock, err := r.enter(ctx, "Images")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return slices.Collect(maps.Values(r.images)), nil
+}
+
+// RemoveImage implements runtime.Runtime.
+func (r *Runtime) RemoveImage(ctx context.Context, id string) error {
+	unlock, err := r.enter(ctx, "RemoveImage")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, ref := range r.images[id].Refs {
+		delete(r.pulled, ref)
+	}
+	delete(r.images, id)
+	return nil
+}
+
+// ImageDir implements runtime.Runtime.
+func (r *Runtime) ImageDir(context.Context) (string, error) { return os.TempDir(), nil }
+
+// Usage implements runtime.Runtime: what SetUsage said.
+func (r *Runtime) Usage(ctx context.Context) (map[string]runtime.Usage, error) {
+	unlock, err := r.enter(ctx, "Usage")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	all := map[string]runtime.Usage{}
+	for id, c := range r.containers {
+		if c.State == runtime.Running {
+			u := r.usage[c.PodUID+"/"+c.Name]
+			u.At, u.CPU = time.Now(), time.Duration(float64(u.CPU)*time.Since(c.StartedAt).Seconds())
+			all[id] = u
+		}
+	}
+	return all, nil
 }
 
 // Pull implements runtime.Runtime.

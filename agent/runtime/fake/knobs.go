@@ -31,6 +31,13 @@ func (r *Runtime) SetUnhealthy(container string, unhealthy bool) {
 	r.unhealthy[container] = unhealthy
 }
 
+// SetUsage says what the containers of that name in that pod use; CPU is that of each second.
+func (r *Runtime) SetUsage(pod, container string, u runtime.Usage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.usage[pod+"/"+container] = u
+}
+
 // Reboot ends every process, as a power cut does: sandboxes are not ready, containers exited with code 255.
 func (r *Runtime) Reboot() {
 	r.mu.Lock()
