@@ -20,7 +20,7 @@ const ServersKey = "servers"
 type LinkConfig struct {
 	Name     string
 	Device   Device
-	Carriers []Carrier // the first that connects is used
+	Carriers []Carrier // the most wanted first; a later one is used while no earlier one works
 	Logger   *slog.Logger
 	// Heartbeat is how often a link that is silent says that it is alive. Default: 10s.
 	Heartbeat time.Duration
@@ -31,6 +31,8 @@ type LinkConfig struct {
 	Connect time.Duration
 	// MinDelay and MaxDelay bound the pause between attempts. Defaults: 100ms, 30s.
 	MinDelay, MaxDelay time.Duration
+	// Return is when a link by a less wanted carrier first tries the better ones again; the pauses double up to 16m. Default: 1m.
+	Return time.Duration
 	// Retry is when an unacknowledged message is sent again. Default: 30s.
 	Retry time.Duration
 }
@@ -42,9 +44,11 @@ type serverSetter interface{ SetServers(servers []string) }
 type Link struct {
 	cfg     LinkConfig
 	up      atomic.Bool
-	wake    chan struct{} // holds one
+	by      atomic.Pointer[string] // the carrier's name
+	wake    chan struct{}          // holds one
 	tunnels sync.WaitGroup
 	slots   chan struct{} // one for each tunnel that is served
+	next    *found        // the connection to use now, made by climb; touched by Run and what it waits for
 
 	mu  sync.Mutex
 	out outbox
@@ -56,6 +60,7 @@ func NewLink(cfg LinkConfig) *Link {
 	orDefault(&cfg.Connect, 15*time.Second)
 	orDefault(&cfg.MinDelay, 100*time.Millisecond)
 	orDefault(&cfg.MaxDelay, 30*time.Second)
+	orDefault(&cfg.Return, time.Minute)
 	orDefault(&cfg.Retry, 30*time.Second)
 	if cfg.Epoch == 0 {
 		cfg.Epoch = uint64(max(time.Now().UnixNano(), 1))
@@ -70,6 +75,14 @@ func NewLink(cfg LinkConfig) *Link {
 
 // Connected tells whether a server that leads has answered on the present link.
 func (l *Link) Connected() bool { return l.up.Load() }
+
+// Carrier is the name of the carrier of the present link, or "".
+func (l *Link) Carrier() string {
+	if name := l.by.Load(); name != nil && l.up.Load() {
+		return *name
+	}
+	return ""
+}
 
 // Report queues changes of the device's status, coalesced by key. While there is no link they wait, bounded: the whole
 // status goes first when the link comes back.
@@ -86,11 +99,20 @@ func (l *Link) Report(items ...Item) {
 // Run keeps the link up until ctx ends.
 func (l *Link) Run(ctx context.Context) error {
 	defer l.tunnels.Wait()
+	defer func() {
+		if l.next != nil {
+			_ = l.next.conn.Close()
+		}
+	}()
 	for failures := 0; ; failures++ {
 		began := time.Now()
 		err := l.once(ctx)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, errBetter) {
+			failures = 0
+			continue
 		}
 		if time.Since(began) > 5*time.Second && !errors.Is(err, errConnect) {
 			failures = 0
@@ -107,10 +129,11 @@ func (l *Link) Run(ctx context.Context) error {
 
 // once connects and runs one link until it is over.
 func (l *Link) once(ctx context.Context) error {
-	carrier, conn, err := l.connect(ctx)
+	got, err := l.connect(ctx)
 	if err != nil {
 		return err
 	}
+	carrier, conn := l.cfg.Carriers[got.index], got.conn
 	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -118,29 +141,18 @@ func (l *Link) once(ctx context.Context) error {
 	if err := s.greet(carrier); err != nil {
 		return err
 	}
+	name := carrier.Name()
+	l.by.Store(&name)
 	l.up.Store(true)
 	defer l.up.Store(false)
 	group, ctx := errgroup.WithContext(ctx)
 	context.AfterFunc(ctx, func() { _ = conn.Close() })
 	group.Go(func() error { return s.receive(ctx) })
 	group.Go(func() error { return s.transmit(ctx) })
-	return group.Wait()
-}
-
-var errConnect = errors.New("cannot connect")
-
-func (l *Link) connect(ctx context.Context) (Carrier, Conn, error) {
-	all := []error{errConnect}
-	for _, carrier := range l.cfg.Carriers {
-		attempt, cancel := context.WithTimeout(ctx, l.cfg.Connect)
-		conn, err := carrier.Connect(attempt)
-		cancel()
-		if err == nil {
-			return carrier, conn, nil
-		}
-		all = append(all, err)
+	if got.index > 0 {
+		group.Go(func() error { return l.climb(ctx, got.index) })
 	}
-	return nil, nil, errors.Join(all...)
+	return group.Wait()
 }
 
 // pause is how long to wait after some failures in a row: the first retry is at once but for a jitter that keeps a
