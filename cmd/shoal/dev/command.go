@@ -64,7 +64,7 @@ Nothing is left behind, also not after a crash: the next run cleans up.`,
 	flags := cmd.Flags()
 	flags.IntVar(&c.servers, "servers", 3, "how many servers: control plane and agent in one process")
 	flags.IntVar(&c.agents, "agents", 2, "how many agents")
-	flags.StringVar(&c.images, "images", "", "OCI image layout to serve as "+RegistryHost+" (make images builds one)")
+	flags.StringVar(&c.images, "images", "", "OCI image layout to serve as "+RegistryHost+", or as the registry in an image's name")
 	flags.StringVar(&c.name, "name", "dev", "name of the lab, to run several at a time")
 	flags.Uint8Var(&c.subnet, "subnet", 2, "network of the devices: 10.77.SUBNET.0/24")
 	flags.BoolVar(&c.useFake, "fake-runtime", false, "one process, no containers, no root")
@@ -98,9 +98,11 @@ func (c *command) lab() (*Lab, error) {
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	if c.images != "" {
-		if cfg.Images, err = OpenImages(c.images); err != nil {
+		images, err := OpenImages(c.images)
+		if err != nil {
 			return nil, err
 		}
+		cfg.Images, cfg.ImageHosts = images, images.Hosts()
 	}
 	lab, err := New(cfg)
 	if err != nil {

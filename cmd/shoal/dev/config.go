@@ -40,7 +40,9 @@ func (l *Lab) writeConfig(d *Device) (string, error) {
 		}
 	}
 	if l.cfg.Images != nil {
-		c.Agent.Registries = []configs.Registry{{Host: RegistryHost, Endpoint: "http://" + l.registryAddress()}}
+		for _, host := range append([]string{RegistryHost}, l.cfg.ImageHosts...) {
+			c.Agent.Registries = append(c.Agent.Registries, configs.Registry{Host: host, Endpoint: "http://" + l.registryAddress()})
+		}
 	}
 	if d.serial != nil {
 		c.Agent.Devices = []configs.Device{{Resource: "shoal.dev/serial", Path: d.serial.path, ContainerPath: "/dev/serial0"}}

@@ -53,8 +53,9 @@ type Config struct {
 	Servers, Agents int
 	// Edit, if set, may change a device's configuration before its file is written.
 	Edit func(d *Device, c *configs.Config)
-	// Images, if set, answers pulls from RegistryHost; OpenImages makes one.
-	Images http.Handler
+	// Images, if set, answers pulls from RegistryHost and from the registries ImageHosts; OpenImages makes one.
+	Images     http.Handler
+	ImageHosts []string
 	// WithoutShoal leaves out the shoal processes: devices with a containerd only.
 	WithoutShoal bool
 	// WithoutContainerd leaves out the containerds, and their tools need not be there: for tests of the control plane.

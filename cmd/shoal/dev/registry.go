@@ -1,6 +1,7 @@
 package dev
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -35,11 +37,13 @@ func (l *Lab) serveImages(ctx context.Context) error {
 	return nil
 }
 
-// images serves OCI image layouts read-only by the distribution protocol: all that a pull needs.
-type images struct {
-	dir  string
-	tags map[string]descriptor // by name:tag
-	byID map[string]string     // media types by digest
+// Images serves an OCI image layout read-only by the distribution protocol: all that a pull needs. An image whose name starts with
+// a registry's host is served as that registry's, the others as RegistryHost's.
+type Images struct {
+	dir   string
+	hosts []string
+	tags  map[string]descriptor // by host/name:tag
+	byID  map[string]string     // media types by digest
 }
 
 type descriptor struct {
@@ -50,8 +54,9 @@ type descriptor struct {
 
 const refName = "org.opencontainers.image.ref.name"
 
-// OpenImages reads the OCI image layout in dir, whose index names its images (org.opencontainers.image.ref.name) as name:tag.
-func OpenImages(dir string) (http.Handler, error) {
+// OpenImages reads the OCI image layout in dir, whose index names its images (org.opencontainers.image.ref.name) as name:tag, or as
+// host/name:tag for the images of another registry.
+func OpenImages(dir string) (*Images, error) {
 	data, err := os.ReadFile(filepath.Join(dir, "index.json"))
 	if err != nil {
 		return nil, fmt.Errorf("images: %w; want an OCI image layout", err)
@@ -62,17 +67,29 @@ func OpenImages(dir string) (http.Handler, error) {
 	if err := json.Unmarshal(data, &index); err != nil {
 		return nil, fmt.Errorf("images: %s: %w", dir, err)
 	}
-	r := &images{dir: dir, tags: map[string]descriptor{}, byID: map[string]string{}}
+	r := &Images{dir: dir, tags: map[string]descriptor{}, byID: map[string]string{}}
 	for _, m := range index.Manifests {
 		r.byID[m.Digest] = m.MediaType
-		if name := m.Annotations[refName]; name != "" {
-			r.tags[name] = m
+		name := m.Annotations[refName]
+		if name == "" {
+			continue
 		}
+		host, _, ok := strings.Cut(name, "/")
+		if !ok || !strings.ContainsAny(host, ".:") {
+			host, name = RegistryHost, RegistryHost+"/"+name
+		}
+		if host != RegistryHost && !slices.Contains(r.hosts, host) {
+			r.hosts = append(r.hosts, host)
+		}
+		r.tags[name] = m
 	}
 	return r, nil
 }
 
-func (r *images) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+// Hosts are the registries besides RegistryHost that it answers for.
+func (r *Images) Hosts() []string { return r.hosts }
+
+func (r *Images) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "this registry is read-only")
 		return
@@ -87,7 +104,8 @@ func (r *images) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if name, reference, ok := cutLast(path, "/manifests/"); ok {
-		r.serveManifest(w, req, name, reference)
+		// containerd says which registry it means when it asks another host for its images.
+		r.serveManifest(w, req, cmp.Or(req.URL.Query().Get("ns"), RegistryHost), name, reference)
 		return
 	}
 	if _, digest, ok := cutLast(path, "/blobs/"); ok {
@@ -97,10 +115,10 @@ func (r *images) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "no such path")
 }
 
-func (r *images) serveManifest(w http.ResponseWriter, req *http.Request, name, reference string) {
+func (r *Images) serveManifest(w http.ResponseWriter, req *http.Request, host, name, reference string) {
 	digest := reference
 	if !strings.Contains(reference, ":") {
-		digest = r.tags[name+":"+reference].Digest
+		digest = r.tags[host+"/"+name+":"+reference].Digest
 	}
 	mediaType, ok := r.byID[digest]
 	if !ok {
@@ -110,7 +128,7 @@ func (r *images) serveManifest(w http.ResponseWriter, req *http.Request, name, r
 	r.serveBlob(w, req, digest, mediaType, "MANIFEST_UNKNOWN")
 }
 
-func (r *images) serveBlob(w http.ResponseWriter, req *http.Request, digest, mediaType, missing string) {
+func (r *Images) serveBlob(w http.ResponseWriter, req *http.Request, digest, mediaType, missing string) {
 	hex, ok := strings.CutPrefix(digest, "sha256:")
 	if !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
 		refuse(w, http.StatusBadRequest, "DIGEST_INVALID", "the digest is not of sha256")

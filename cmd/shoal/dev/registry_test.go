@@ -14,7 +14,7 @@ import (
 	"github.com/shoal-edge/shoal/configs"
 )
 
-// layout writes an OCI image layout with one manifest, hello:v1.
+// layout writes an OCI image layout with one manifest under two names: hello:v1, and pause:3 of another registry.
 func layout(t *testing.T) (dir, digest string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -23,8 +23,8 @@ func layout(t *testing.T) (dir, digest string) {
 	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	index := fmt.Sprintf(`{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"annotations":{%q:"hello:v1"}}]}`,
-		digest, refName)
+	entry := `{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"annotations":{%q:%q}}`
+	index := fmt.Sprintf(`{"manifests":[`+entry+`,`+entry+`]}`, digest, refName, "hello:v1", digest, refName, "other.test:5000/a/pause:3")
 	for name, data := range map[string][]byte{
 		"index.json": []byte(index),
 		filepath.Join("blobs", "sha256", digest[7:]):      manifest,
@@ -43,6 +43,9 @@ func TestImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if diff := cmp.Diff([]string{"other.test:5000"}, handler.Hosts()); diff != "" {
+		t.Error(diff)
+	}
 	for _, tc := range []struct {
 		method, path, ranges string
 		status               int
@@ -55,6 +58,10 @@ func TestImages(t *testing.T) {
 		{"GET", "/v2/hello/blobs/" + digest, "bytes=2-6", 206, "schem"}, // a pull that goes on where it was cut off
 		{"GET", "/v2/hello/manifests/v2", "", 404, ""},
 		{"GET", "/v2/other/manifests/v1", "", 404, ""},
+		{"GET", "/v2/hello/manifests/v1?ns=registry.shoal.test", "", 200, `{"schemaVersion":2}`},
+		{"GET", "/v2/a/pause/manifests/3?ns=other.test:5000", "", 200, `{"schemaVersion":2}`},
+		{"GET", "/v2/a/pause/manifests/3", "", 404, ""},
+		{"GET", "/v2/hello/manifests/v1?ns=other.test:5000", "", 404, ""},
 		{"GET", "/v2/hello/blobs/sha256:../secret-beside-the-blobs", "", 400, ""},
 		{"PUT", "/v2/hello/manifests/v1", "", 405, ""},
 		{"GET", "/index.json", "", 404, ""},
