@@ -190,6 +190,7 @@ func TestWitnessKeepsNoObjects(t *testing.T) {
 	c.fill("n", 120, secret)
 	c.kill(witness)
 	c.fill("m", 120, secret)
+	c.await("the leader wrote a checkpoint", func() bool { return c.leader().checkpoint.header().Index > witnessTrailing })
 	before := c.leader().checkpoint.header().Index
 	w := c.start(witness)
 	c.await("the witness got a checkpoint", func() bool { return w.checkpoint.header().Index >= before })
