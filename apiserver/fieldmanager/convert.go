@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
+	"sigs.k8s.io/structured-merge-diff/v6/value"
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/api/custom"
@@ -39,10 +40,23 @@ func (c typeConverter) ObjectToTyped(obj runtime.Object, opts ...typed.Validatio
 	return t.FromStructured(obj, opts...)
 }
 
-func (c typeConverter) TypedToObject(value *typed.TypedValue) (runtime.Object, error) {
-	content, ok := value.AsValue().Unstructured().(map[string]any)
+// viewOf is ObjectToTyped without a check against the schema, which the Go type of an object makes needless.
+func (c typeConverter) viewOf(obj api.Object) (*typed.TypedValue, error) {
+	if c.own != nil {
+		return c.ObjectToTyped(obj, typed.AllowDuplicates)
+	}
+	v, err := value.NewValueReflect(obj)
+	if err != nil {
+		return nil, err
+	}
+	t := c.typeOf(obj.GetObjectKind().GroupVersionKind())
+	return typed.AsTypedUnvalidated(v, t.Schema, t.TypeRef), nil
+}
+
+func (c typeConverter) TypedToObject(whole *typed.TypedValue) (runtime.Object, error) {
+	content, ok := whole.AsValue().Unstructured().(map[string]any)
 	if !ok {
-		return nil, fmt.Errorf("fieldmanager: an object is a %T", value.AsValue().Unstructured())
+		return nil, fmt.Errorf("fieldmanager: an object is a %T", whole.AsValue().Unstructured())
 	}
 	return &unstructured.Unstructured{Object: content}, nil
 }

@@ -59,6 +59,7 @@ func (m *Managers) For(kind *api.Kind, sub string) (*Manager, error) {
 type Manager struct {
 	kind   *kindConverter
 	fields *managedfields.FieldManager
+	fresh  *fresh // nil for subresources
 }
 
 func newManager(kind *api.Kind, sub string) (*Manager, error) {
@@ -89,13 +90,20 @@ func newManager(kind *api.Kind, sub string) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{kind: k, fields: fields}, nil
+	m := &Manager{kind: k, fields: fields}
+	if sub == "" {
+		m.fresh, err = newFresh(types, k, reset[fieldpath.APIVersion(gv.String())])
+	}
+	return m, err
 }
 
 // Track notes in newer's metadata which fields a write of it by manager owns. Live is the object before the write, or nil; both
 // have their defaults. A write never fails for this: of one that cannot be tracked the entries stay as they were.
 func (m *Manager) Track(newer, live api.Object, manager string) {
 	if live == nil {
+		if m.fresh != nil && len(newer.GetManagedFields()) == 0 && m.fresh.track(m.kind.named(newer), manager) {
+			return
+		}
 		live = m.kind.create()
 	}
 	m.fields.UpdateNoErrors(m.kind.named(live), m.kind.named(newer), manager)
