@@ -77,6 +77,7 @@ type Agent struct {
 	metrics *metrics
 	logDir  string
 	told    told
+	sampler sampler
 	// starts bounds how many sandboxes and containers are created at once, pulls how many images are fetched.
 	starts, pulls chan struct{}
 	// ready: the runtime answers and its sandbox image is there.

@@ -82,6 +82,7 @@ func (a *Agent) handler() http.Handler {
 	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", a.serveExec)
 	mux.HandleFunc("/attach/{namespace}/{pod}/{container}", a.serveAttach)
 	mux.HandleFunc("/portForward/{namespace}/{pod}", a.servePortForward)
+	mux.HandleFunc("GET /stats/summary", a.serveStats)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 	return mux
 }

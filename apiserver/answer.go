@@ -20,6 +20,8 @@ func (s *Server) answer(w http.ResponseWriter, req *request) error {
 	switch {
 	case req.isReview():
 		return s.serveReview(w, req)
+	case req.isUsage():
+		return s.serveUsage(w, req)
 	case req.sub != "":
 		return s.serveSubresource(w, req)
 	case !slices.Contains(req.kind.Verbs, req.verb), req.name == "" && (req.verb == "update" || req.verb == "patch"):

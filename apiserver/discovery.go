@@ -78,6 +78,7 @@ var builtIn = sync.OnceValue(func() catalogue {
 			verbs: []string{"create"},
 		})
 	}
+	all = append(all, usageResources()...)
 	all.sort()
 	return all
 })

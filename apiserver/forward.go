@@ -40,7 +40,7 @@ func (s *Server) serveResource(w *recorder, req *request) error {
 	if err := s.findCustom(req); err != nil {
 		return err
 	}
-	if req.kind == nil && !req.isReview() {
+	if req.kind == nil && !req.isReview() && !req.isUsage() {
 		return errNotFound()
 	}
 	if err := s.readBody(w, req); err != nil {

@@ -165,7 +165,7 @@ func (req *request) needsLeader() bool {
 	default:
 		return !req.isReview()
 	}
-	if req.isStream() {
+	if req.isStream() || req.isUsage() {
 		return true
 	}
 	if req.kind == nil || req.kind.Class == nil {

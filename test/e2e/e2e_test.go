@@ -65,6 +65,7 @@ func TestCluster(t *testing.T) {
 	t.Run("scale", func(t *testing.T) { scale(t, env) })
 	t.Run("a unit of hardware goes to one pod", func(t *testing.T) { hardware(t, env) })
 	t.Run("a configmap and a secret in a pod", func(t *testing.T) { volumes(t, env) })
+	t.Run("kubectl top", func(t *testing.T) { top(t, env) })
 	t.Run("server-side apply", func(t *testing.T) { serverSideApply(t, env) })
 	t.Run("debug and proxy", func(t *testing.T) { debug(t, env) })
 	t.Run("bad input", func(t *testing.T) { badInput(t, env) })
@@ -226,6 +227,30 @@ func volumes(t *testing.T, env *scenario.Env) {
 		t.Errorf("the mounted file holds %q", out)
 	}
 	must(t, env, ctx, "delete", "pod/mounted", "configmap/settings", "secret/password")
+}
+
+// top: what nodes and pods use is asked of the devices when somebody asks.
+func top(t *testing.T, env *scenario.Env) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	nodes := strings.Split(must(t, env, ctx, "top", "nodes", "--no-headers"), "\n")
+	if want := len(env.Lab.Devices()); len(nodes) != want {
+		t.Errorf("%d of %d nodes: %q", len(nodes), want, nodes)
+	}
+	pods, err := env.Pods(ctx, "hello")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(must(t, env, ctx, "top", "pods", "--no-headers", "-l", "app.kubernetes.io/name=hello"), "\n")
+	if len(lines) != len(pods) {
+		t.Errorf("%d of %d pods: %q", len(lines), len(pods), lines)
+	}
+	for _, line := range lines {
+		f := strings.Fields(line)
+		if len(f) != 3 || !strings.HasSuffix(f[1], "m") || !strings.HasSuffix(f[2], "Mi") || f[2] == "0Mi" {
+			t.Errorf("a pod that runs: %q", line)
+		}
+	}
 }
 
 // powerCut takes every device away and brings it back: everything is there again, by itself.
