@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	containers "github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/static"
 	"github.com/shoal-edge/shoal/agent/volume"
 	"github.com/shoal-edge/shoal/network"
 	"github.com/shoal-edge/shoal/transport"
@@ -46,6 +47,8 @@ type Config struct {
 	SeccompDefault bool
 	// CgroupParent is the cgroup of all pods. Default: /shoal.
 	CgroupParent string
+	// StaticPods is a folder of pods that run whatever the control plane says. Empty: none.
+	StaticPods string
 	// PodPIDs is how many processes one pod may have; 0: as many as it likes.
 	PodPIDs int64
 	// RegistryConfDir gets a hosts.toml for each of Registries. Empty: none is written.
@@ -101,6 +104,9 @@ type Agent struct {
 	imageDir string
 	pressed  map[corev1.NodeConditionType]time.Time
 	sensors  sensors
+	// static reads the folder of static pods, and only in the goroutine that watches it. staticPods are they, by uid.
+	static     *static.Folder
+	staticPods map[string]*corev1.Pod
 	// cgroups is where the cgroup hierarchies are mounted.
 	cgroups string
 }
@@ -129,6 +135,9 @@ func New(c Config) (*Agent, error) {
 		saving: make(chan struct{}, 1), networking: make(chan struct{}, 1), nodeChanged: make(chan struct{}, 1),
 		pods: map[string]*worker{}, owners: map[string]*worker{}, statuses: map[string]transport.Item{}, unsaved: map[string][]byte{},
 		pressed: map[corev1.NodeConditionType]time.Time{}, sensors: realSensors(), cgroups: cgroupRoot,
+	}
+	if c.StaticPods != "" {
+		a.static = &static.Folder{Dir: c.StaticPods, NodeName: c.NodeName, Logger: c.Logger}
 	}
 	a.tokens = newTokens(c.Tokens, c.Now)
 	a.volumes = &volume.Manager{Root: filepath.Join(c.DataDir, "pods"), Source: a, Tokens: a.tokens}
@@ -160,7 +169,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.run, a.workers = workersCtx, workers
 	a.mu.Unlock()
 	a.refreshNode()
+	a.readStatic() // before those of the control plane, for their statuses are known too
 	a.startDesired()
+	if a.static != nil {
+		g.Go(func() error { a.keepStatic(ctx); return nil })
+	}
 	g.Go(func() error { a.watchRuntime(ctx); return nil })
 	g.Go(func() error { a.tick(ctx); return nil })
 	g.Go(func() error { a.keepPressure(ctx); return nil })
@@ -305,14 +318,15 @@ func (a *Agent) relist(ctx context.Context) {
 			w.nudge()
 		}
 	}
-	if epoch == 0 {
-		return // nothing was ever received, or the database was lost: not wanting them is not knowing
-	}
 	for uid, p := range pods {
-		if a.pods[uid] == nil {
+		// When nothing was ever received, or the database was lost, not wanting a pod of the API is not knowing of it.
+		if a.pods[uid] == nil && (epoch != 0 || a.wasStatic(p)) {
 			a.c.Logger.Info("removing a pod that this device should not have", "uid", uid)
 			a.startWorker(newWorker(a, uid, nil, podName(p)))
 		}
+	}
+	if epoch == 0 {
+		return
 	}
 	for uid, name := range a.traces() {
 		if a.pods[uid] == nil {

@@ -30,6 +30,8 @@ type device struct {
 	dir     string
 	runtime *fake.Runtime
 	devices []Device
+	static  string // the folder of static pods
+	real    bool   // time is real
 
 	a    *Agent
 	stop context.CancelFunc
@@ -59,7 +61,7 @@ func newDevice(t *testing.T, c fake.Config) *device {
 
 func (d *device) start() {
 	d.t.Helper()
-	a, err := New(Config{NodeName: "pi-1", DataDir: d.dir, Address: "192.0.2.1", Runtime: d.runtime, Devices: d.devices})
+	a, err := New(Config{NodeName: "pi-1", DataDir: d.dir, Address: "192.0.2.1", Runtime: d.runtime, Devices: d.devices, StaticPods: d.static})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -73,7 +75,7 @@ func (d *device) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.a, d.stop, d.done = a, cancel, make(chan error, 1)
 	go func() { d.done <- a.Run(ctx) }()
-	synctest.Wait()
+	d.wait()
 }
 
 func (d *device) end() {
@@ -125,7 +127,14 @@ func (d *device) apply(items ...transport.Item) {
 	if err := d.a.Apply(context.Background(), 7, d.seq, d.seq == 1, items); err != nil {
 		d.t.Fatal(err)
 	}
-	synctest.Wait()
+	d.wait()
+}
+
+// wait returns when the agent has done what there is to do now.
+func (d *device) wait() {
+	if !d.real {
+		synctest.Wait()
+	}
 }
 
 func (d *device) status(p *corev1.Pod) *corev1.PodStatus {

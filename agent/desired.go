@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/shoal-edge/shoal/agent/static"
 	"github.com/shoal-edge/shoal/transport"
 )
 
@@ -69,9 +70,18 @@ func (a *Agent) podChanged(key string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, w := range a.pods {
-		if w.key() == key && (p == nil || w.uid != string(p.UID)) {
+		switch {
+		case w.key() != key:
+		case w.static:
+			if p != nil && p.Annotations[static.AnnotationMirror] != w.uid || p != nil && p.DeletionTimestamp != nil || p == nil {
+				w.reportAgain() // what shows it in the API is gone, or of another file
+			}
+		case p == nil || w.uid != string(p.UID):
 			w.want(nil)
 		}
+	}
+	if p != nil && p.Annotations[static.AnnotationMirror] != "" {
+		return // it shows a static pod, and is none
 	}
 	for reported, item := range a.statuses {
 		// What was reported as gone is forgotten when the control plane has forgotten it too.

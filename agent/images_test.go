@@ -137,6 +137,9 @@ func TestRegistryHosts(t *testing.T) {
 	}{
 		{Registry{Host: "r.example.com", Endpoint: "http://192.0.2.2:5000"}, `server = "http://192.0.2.2:5000"
 capabilities = ["pull", "resolve"]
+
+[host."http://192.0.2.2:5000"]
+capabilities = ["pull", "resolve"]
 `},
 		{Registry{Host: "docker.io", Mirrors: []string{"http://192.0.2.2:5001"}, CAFile: "/ca.pem", InsecureSkipVerify: true}, `server = "https://registry-1.docker.io"
 capabilities = ["pull", "resolve"]

@@ -35,7 +35,11 @@ func (r Registry) hosts() string {
 	}
 	var b strings.Builder
 	_, _ = fmt.Fprintf(&b, "server = %q\n%s", server, settings)
-	for _, host := range r.Mirrors {
+	hosts := r.Mirrors
+	if len(hosts) == 0 {
+		hosts = []string{server} // containerd takes no notice of a file without a host
+	}
+	for _, host := range hosts {
 		_, _ = fmt.Fprintf(&b, "\n[host.%q]\n%s", host, settings)
 	}
 	return b.String()

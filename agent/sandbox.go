@@ -38,6 +38,10 @@ func (a *Agent) sandboxConfig(p *corev1.Pod, attempt uint32) (*criapi.PodSandbox
 	if err != nil {
 		return nil, err
 	}
+	annotations := map[string]string{pod.AnnotationGrace: strconv.FormatInt(int64(pod.Grace(p).Seconds()), 10)}
+	if pod.Static(p) {
+		annotations[pod.AnnotationSource] = "file"
+	}
 	labels := map[string]string{}
 	for k, v := range p.Labels {
 		labels[k] = v
@@ -49,7 +53,7 @@ func (a *Agent) sandboxConfig(p *corev1.Pod, attempt uint32) (*criapi.PodSandbox
 		LogDirectory: a.podLogs(p.Namespace+"/"+p.Name, string(p.UID)),
 		DnsConfig:    dns,
 		Labels:       labels,
-		Annotations:  map[string]string{pod.AnnotationGrace: strconv.FormatInt(int64(pod.Grace(p).Seconds()), 10)},
+		Annotations:  annotations,
 		Linux:        linux,
 	}, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoal-edge/shoal/agent/pod"
 	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/static"
 	"github.com/shoal-edge/shoal/transport"
 )
 
@@ -24,6 +25,9 @@ type worker struct {
 	uid string
 	wk  chan struct{}
 
+	// static: it comes from the folder, or is left of one that did.
+	static bool
+
 	mu      sync.Mutex
 	pod     *corev1.Pod // nil: not wanted any more
 	last    *corev1.Pod // the pod as it was last wanted; nil for one that nobody knows
@@ -32,6 +36,7 @@ type worker struct {
 	health  map[string]pod.Health
 	seenIDs map[string]runtime.State
 	waiting atomic.Bool // it has problems
+	repeat  atomic.Bool // its status is to be reported though it has not changed
 	// logPaths are of the running containers. looked is closed at the next look, when somebody waits for it.
 	logPaths map[string]string
 	// runs are the ids of the running containers, by name.
@@ -69,7 +74,7 @@ func newWorker(a *Agent, uid string, p *corev1.Pod, name string) *worker {
 		probes: map[string]context.CancelFunc{}, seen: a.c.Now(), began: a.c.Now(),
 	}
 	if p != nil {
-		w.name = p.Namespace + "/" + p.Name
+		w.name, w.static = p.Namespace+"/"+p.Name, pod.Static(p)
 		if saved := a.db.get(bucketStatus, uid); saved != nil {
 			known := &corev1.Pod{}
 			if err := known.Unmarshal(saved); err == nil {
@@ -149,6 +154,12 @@ func (w *worker) end(e *pod.Ending) {
 		w.ending = e
 	}
 	w.mu.Unlock()
+	w.nudge()
+}
+
+// reportAgain has the worker report its status once more.
+func (w *worker) reportAgain() {
+	w.repeat.Store(true)
 	w.nudge()
 }
 
@@ -365,6 +376,10 @@ func (w *worker) report(p *corev1.Pod, o *pod.Observed, now time.Time) {
 	status := pod.Status(p, o, w.a.runtimeName(), w.a.c.Address, now)
 	out := &corev1.Pod{Status: status}
 	out.Name, out.Namespace, out.UID = p.Name, p.Namespace, p.UID
+	if w.static { // the control plane knows of it from here only
+		out.Labels, out.Annotations, out.Spec = p.Labels, maps.Clone(p.Annotations), p.Spec
+		out.Annotations[static.AnnotationMirror] = w.uid
+	}
 	value, err := out.Marshal()
 	if err != nil {
 		w.a.c.Logger.Error("encode pod status", "pod", w.name, "err", err)
@@ -373,7 +388,7 @@ func (w *worker) report(p *corev1.Pod, o *pod.Observed, now time.Time) {
 	w.mu.Lock()
 	w.over = status.Phase == corev1.PodSucceeded || status.Phase == corev1.PodFailed
 	w.mu.Unlock()
-	if slices.Equal(value, w.reported) {
+	if slices.Equal(value, w.reported) && !w.repeat.Swap(false) {
 		return
 	}
 	if !w.wasRunning && status.Phase == corev1.PodRunning {
@@ -438,6 +453,9 @@ func (a *Agent) remove(w *worker) {
 		if other.waiting.Load() {
 			other.again()
 		}
+	}
+	if a.startStatic(w) {
+		return
 	}
 	if p, err := a.desiredPod(w.key()); err == nil && p != nil && string(p.UID) == w.uid && p.DeletionTimestamp == nil {
 		a.startWorker(newWorker(a, w.uid, p, "")) // wanted again in the meantime

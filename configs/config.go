@@ -129,6 +129,9 @@ type Agent struct {
 	// SeccompDefault gives the container runtime's seccomp profile to containers that name none. Default: false, as in Kubernetes:
 	// they are unconfined.
 	SeccompDefault bool `yaml:"seccompDefault"`
+	// StaticPods is a folder of pods, each in a file, that run on this device whatever the control plane says, and without one.
+	// Default: none.
+	StaticPods string `yaml:"staticPods"`
 	// PodPids is how many processes one pod may have. Default: 0, as many as it likes.
 	PodPids int64 `yaml:"podPids"`
 	// ImageGC says when images that no pod needs are removed.

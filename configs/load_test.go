@@ -52,6 +52,7 @@ func TestParseErrors(t *testing.T) {
 		"registry mirror":    {"agent: {registries: [{host: a, mirrors: ['b:5000']}]}\n", "http:// or https://"},
 		"registry login":     {"agent: {registries: [{host: a, username: b}]}\n", "belong together"},
 		"empty registry":     {"agent: {registries: [{host: a}]}\n", "nothing is said of a"},
+		"static pods":        {"agent: {staticPods: x}\n", "agent.staticPods"},
 		"image collection":   {"agent: {imageGC: {highPercent: 70}}\n", "lowPercent 80 must be"},
 		"log level":          {"log: {level: loud}\n", "must be debug, info, warn or error"},
 		"label":              {"agent: {labels: {'a b': c}}\n", "agent.labels"},

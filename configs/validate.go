@@ -128,6 +128,9 @@ func (a *Agent) validate() error {
 			return fmt.Errorf("agent.registries[%d]: %w", i, err)
 		}
 	}
+	if a.StaticPods != "" && !filepath.IsAbs(a.StaticPods) {
+		return fmt.Errorf("agent.staticPods %q must be an absolute path", a.StaticPods)
+	}
 	if a.PodPids < 0 {
 		return fmt.Errorf("agent.podPids %d must not be negative", a.PodPids)
 	}

@@ -103,6 +103,18 @@ func (d *Dispatcher) writePod(ctx context.Context, name, rest string, item trans
 	}
 	key, uid := store.Key{Resource: pods, Namespace: parts[0], Name: parts[1]}, types.UID(parts[2])
 	stored, ok := store.Get[corev1.Pod](d.reader, key.Namespace, key.Name)
+	if (!ok || stored.UID != uid) && !item.Deleted {
+		static, err := staticPod(name, key, uid, item.Value)
+		if err != nil {
+			return err
+		}
+		if static != nil {
+			return d.writeMirror(ctx, name, stored, static)
+		}
+	}
+	if ok && isMirror(stored, name, uid) && item.Deleted {
+		return d.removeMirror(ctx, stored)
+	}
 	if !ok || stored.UID != uid {
 		return nil // it has gone, or another one has its name by now
 	}

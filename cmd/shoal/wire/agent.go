@@ -105,6 +105,7 @@ func agentConfig(o Options) agent.Config {
 		Reserved:        settings.Reserved,
 		CgroupParent:    settings.CgroupParent,
 		SeccompDefault:  settings.SeccompDefault,
+		StaticPods:      settings.StaticPods,
 		PodPIDs:         settings.PodPids,
 		ImageGCHigh:     settings.ImageGC.HighPercent,
 		ImageGCLow:      settings.ImageGC.LowPercent,
