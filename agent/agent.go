@@ -49,6 +49,10 @@ type Config struct {
 	CgroupParent string
 	// StaticPods is a folder of pods that run whatever the control plane says. Empty: none.
 	StaticPods string
+	// GoesDown says, when Run is to end, whether the whole device goes down. Then Run ends the pods in order before it returns, within
+	// ShutdownGrace. Nil: it never does.
+	GoesDown      func() bool
+	ShutdownGrace time.Duration
 	// PodPIDs is how many processes one pod may have; 0: as many as it likes.
 	PodPIDs int64
 	// RegistryConfDir gets a hosts.toml for each of Registries. Empty: none is written.
@@ -107,6 +111,8 @@ type Agent struct {
 	// static reads the folder of static pods, and only in the goroutine that watches it. staticPods are they, by uid.
 	static     *static.Folder
 	staticPods map[string]*corev1.Pod
+	// down: the device goes down. Its pods end, and start again after the next boot.
+	down bool
 	// cgroups is where the cgroup hierarchies are mounted.
 	cgroups string
 }
@@ -157,9 +163,12 @@ func (a *Agent) SetReporter(r Reporter) {
 	a.report = r
 }
 
-// Run runs the device's pods until ctx ends, and leaves them running then.
+// Run runs the device's pods until ctx ends, and leaves them running then, unless the device goes down.
 func (a *Agent) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+	outside := ctx
+	g, ctx := errgroup.WithContext(context.WithoutCancel(outside))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if err := a.writeRegistries(); err != nil {
 		return err
 	}
@@ -181,7 +190,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { a.keepNetwork(ctx); return nil })
 	g.Go(func() error { a.keepNode(ctx); return nil })
 	g.Go(func() error { a.tokens.run(ctx, a.tokenChanged); return nil })
-	<-ctx.Done()
+	<-outside.Done()
+	if a.c.GoesDown != nil && a.c.GoesDown() {
+		a.shutDown(ctx)
+	}
+	cancel()
 	_ = g.Wait() // none of them returns an error
 	a.mu.Lock()
 	a.run = nil // no new workers from here on

@@ -32,6 +32,7 @@ type device struct {
 	devices []Device
 	static  string // the folder of static pods
 	real    bool   // time is real
+	down    bool   // the device goes down when the agent ends
 
 	a    *Agent
 	stop context.CancelFunc
@@ -61,7 +62,10 @@ func newDevice(t *testing.T, c fake.Config) *device {
 
 func (d *device) start() {
 	d.t.Helper()
-	a, err := New(Config{NodeName: "pi-1", DataDir: d.dir, Address: "192.0.2.1", Runtime: d.runtime, Devices: d.devices, StaticPods: d.static})
+	a, err := New(Config{
+		NodeName: "pi-1", DataDir: d.dir, Address: "192.0.2.1", Runtime: d.runtime, Devices: d.devices, StaticPods: d.static,
+		GoesDown: func() bool { return d.down }, ShutdownGrace: 30 * time.Second,
+	})
 	if err != nil {
 		d.t.Fatal(err)
 	}

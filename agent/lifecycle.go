@@ -157,6 +157,11 @@ func (w *worker) graceOf(a pod.Action, o *pod.Observed, last *corev1.Pod) time.D
 		}
 		return 30 * time.Second
 	}
+	if o.Halted {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return max(0, min(pod.Grace(last), w.halted.Sub(w.a.c.Now())-minGrace))
+	}
 	if w.stopping.IsZero() {
 		if o.Ending != nil {
 			return o.Ending.Grace

@@ -213,6 +213,8 @@ func (a *Agent) nodeConditions() []corev1.NodeCondition {
 	pressed := func(kind corev1.NodeConditionType) bool { return !a.pressed[kind].IsZero() }
 	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "shoal agent is ready"}
 	switch {
+	case a.down:
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", "node is shutting down"
 	case !a.ready.Load():
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", "container runtime is down"
 	case !a.info.Ready || !a.info.NetworkReady:

@@ -44,6 +44,7 @@ type worker struct {
 	looked  chan struct{}
 	retry   bool        // something it waited for may have changed: try again now
 	refresh bool        // what its volumes are made of has changed
+	halted  time.Time   // until when its containers are to end, for the device goes down; zero: it does not
 	ending  *pod.Ending // why this device ends it for good; nil: it does not
 	over    bool        // it has ended for good
 	cleared bool        // and its volumes are gone
@@ -257,6 +258,12 @@ func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
 			w.stopping = now
 		}
 	}
+	w.mu.Lock()
+	halted := !w.halted.IsZero()
+	w.mu.Unlock()
+	if halted {
+		w.abandonStarts()
+	}
 	w.syncProbes(ctx, p, found)
 	o := w.observed(last, found)
 	actions := pod.Step(p, o, now)
@@ -361,7 +368,7 @@ func (w *worker) observed(last *corev1.Pod, found runtime.Pod) *pod.Observed {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	o.Ending = w.ending
+	o.Ending, o.Halted = w.ending, !w.halted.IsZero()
 	maps.Copy(o.Health, w.health)
 	for _, t := range w.tasks {
 		if t.action.Kind == pod.StartContainer && t.started != "" {

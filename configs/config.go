@@ -132,6 +132,9 @@ type Agent struct {
 	// StaticPods is a folder of pods, each in a file, that run on this device whatever the control plane says, and without one.
 	// Default: none.
 	StaticPods string `yaml:"staticPods"`
+	// ShutdownGrace is how long pods have to end when the device goes down; those that the cluster needs end in the last third of it.
+	// systemd has to wait as long (TimeoutStopSec). Default: 30s.
+	ShutdownGrace time.Duration `yaml:"shutdownGrace"`
 	// PodPids is how many processes one pod may have. Default: 0, as many as it likes.
 	PodPids int64 `yaml:"podPids"`
 	// ImageGC says when images that no pod needs are removed.

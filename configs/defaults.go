@@ -25,6 +25,7 @@ const (
 	DefaultAuditFiles      = 4
 	DefaultImageGCHigh     = 85
 	DefaultImageGCLow      = 80
+	DefaultShutdownGrace   = 30 * time.Second
 	DefaultHeartbeat       = 10 * time.Second
 	DefaultContainerd      = "/run/containerd/containerd.sock"
 	DefaultCNIConfDir      = "/etc/cni/net.d"
@@ -71,6 +72,7 @@ func (c *Config) setDefaults() error {
 		{&c.Server.ElectionTimeout, DefaultElectionTimeout},
 		{&c.Server.VoterGrace, DefaultVoterGrace},
 		{&c.Agent.Heartbeat, DefaultHeartbeat},
+		{&c.Agent.ShutdownGrace, DefaultShutdownGrace},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value

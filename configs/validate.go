@@ -137,7 +137,10 @@ func (a *Agent) validate() error {
 	if gc := a.ImageGC; gc.LowPercent < 1 || gc.LowPercent >= gc.HighPercent || gc.HighPercent > 100 {
 		return fmt.Errorf("agent.imageGC: lowPercent %d must be at least 1 and below highPercent %d, which is at most 100", gc.LowPercent, gc.HighPercent)
 	}
-	return atLeast(limit{"agent.heartbeat", a.Heartbeat, 500 * time.Millisecond})
+	return atLeast(
+		limit{"agent.heartbeat", a.Heartbeat, 500 * time.Millisecond},
+		limit{"agent.shutdownGrace", a.ShutdownGrace, time.Second},
+	)
 }
 
 func (r *Registry) validate() error {

@@ -41,6 +41,8 @@ type Observed struct {
 	Termination map[string]string
 	// Seen is when this device first knew of the pod.
 	Seen time.Time
+	// Halted: the device goes down. The containers end, and nothing else changes.
+	Halted bool
 	// Ending is why this device ends the pod for good; nil: it does not.
 	Ending *Ending
 }

@@ -15,6 +15,9 @@ func Step(p *corev1.Pod, o *Observed, now time.Time) []Action {
 	if p == nil || p.DeletionTimestamp != nil {
 		return tearDown(p, o)
 	}
+	if o.Halted {
+		return stopAll(p, o, "the device goes down")
+	}
 	over, deadline := expired(p, o, now)
 	switch {
 	case over:

@@ -105,6 +105,7 @@ func agentConfig(o Options) agent.Config {
 		Reserved:        settings.Reserved,
 		CgroupParent:    settings.CgroupParent,
 		SeccompDefault:  settings.SeccompDefault,
+		ShutdownGrace:   settings.ShutdownGrace,
 		StaticPods:      settings.StaticPods,
 		PodPIDs:         settings.PodPids,
 		ImageGCHigh:     settings.ImageGC.HighPercent,
@@ -113,6 +114,9 @@ func agentConfig(o Options) agent.Config {
 		Runtime:         o.Runtime,
 		Version:         o.Version,
 		Logger:          o.Logger,
+	}
+	if o.Runtime == nil { // what runs in memory goes down with the process
+		config.GoesDown = goesDown
 	}
 	for _, d := range settings.Devices {
 		config.Devices = append(config.Devices, agent.Device(d))
