@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -405,6 +406,30 @@ func TestImagePullBackOff(t *testing.T) {
 		synctest.Wait()
 		if s := d.status(p); s.Phase != corev1.PodRunning {
 			t.Errorf("status: %+v", s)
+		}
+	})
+}
+
+func TestRuntimeClass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, fake.Config{})
+		d.start()
+		defer d.end()
+		class := "sandboxed"
+		p := newPod("web", func(p *corev1.Pod) { p.Spec.RuntimeClassName = &class })
+		d.apply(set(t, p))
+		if s := d.status(p); s.Phase != corev1.PodPending || len(d.runtime.Containers()) > 0 {
+			t.Errorf("without its class: %+v", s)
+		}
+		for _, tc := range []struct {
+			handler string
+			phase   corev1.PodPhase
+		}{{"none", corev1.PodPending}, {"fake", corev1.PodRunning}} {
+			value, _ := (&nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: class}, Handler: tc.handler}).Marshal()
+			d.apply(transport.Item{Key: "runtimeclasses.node.k8s.io/" + class, Value: value})
+			if s := d.status(p); s.Phase != tc.phase {
+				t.Errorf("with handler %s: %+v", tc.handler, s)
+			}
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 
 	"github.com/shoal-edge/shoal/agent/static"
 	"github.com/shoal-edge/shoal/transport"
@@ -51,6 +52,14 @@ func (a *Agent) changed(key string) {
 		defer a.mu.Unlock()
 		for _, w := range a.pods {
 			w.sourceChanged(kind, namespace, name)
+		}
+	case runtimeClasses:
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for _, w := range a.pods {
+			if w.waiting.Load() {
+				w.again()
+			}
 		}
 	case "node":
 		wake(a.networking)
@@ -157,6 +166,26 @@ func (a *Agent) Secret(namespace, name string) *corev1.Secret {
 		return nil
 	}
 	return s
+}
+
+// runtimeClasses is what keys of RuntimeClasses begin with; they have no namespace.
+const runtimeClasses = "runtimeclasses.node.k8s.io"
+
+// runtimeHandler is what of the runtime runs the pod's containers, as its RuntimeClass says.
+func (a *Agent) runtimeHandler(p *corev1.Pod) (string, error) {
+	name := p.Spec.RuntimeClassName
+	if name == nil || *name == "" {
+		return "", nil
+	}
+	class := &nodev1.RuntimeClass{}
+	value := a.db.desired(runtimeClasses + "/" + *name)
+	if value == nil {
+		return "", fmt.Errorf("runtimeclass.node.k8s.io %q not found", *name)
+	}
+	if err := class.Unmarshal(value); err != nil {
+		return "", fmt.Errorf("runtimeclass.node.k8s.io %q: %w", *name, err)
+	}
+	return class.Handler, nil
 }
 
 // Servers are the control plane's addresses as last heard.

@@ -48,7 +48,11 @@ func (w *worker) runSandbox(ctx context.Context, p *corev1.Pod, o *pod.Observed,
 	if err := w.a.limitPod(p); err != nil {
 		w.a.c.Logger.Warn("the pod as a whole is not limited, only its containers are", "pod", w.name, "err", err)
 	}
-	_, err = w.a.c.Runtime.RunSandbox(ctx, config)
+	handler, err := w.a.runtimeHandler(p)
+	if err != nil {
+		return err
+	}
+	_, err = w.a.c.Runtime.RunSandbox(ctx, config, handler)
 	return err
 }
 

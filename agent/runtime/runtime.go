@@ -138,7 +138,8 @@ type Runtime interface {
 	// Watch calls f for each event until ctx ends or the subscription breaks. The first event is Resync.
 	Watch(ctx context.Context, f func(Event)) error
 
-	RunSandbox(ctx context.Context, config *criapi.PodSandboxConfig) (id string, err error)
+	// RunSandbox makes a sandbox. The handler is what of the runtime runs its containers; empty: what it runs all by.
+	RunSandbox(ctx context.Context, config *criapi.PodSandboxConfig, handler string) (id string, err error)
 	// StopSandbox stops all its containers at once and gives its network back. Stopping one that is gone is fine.
 	StopSandbox(ctx context.Context, id string) error
 	// RemoveSandbox removes it and its containers.

@@ -24,6 +24,7 @@ const (
 	nodes      = "nodes"
 	configMaps = "configmaps"
 	secrets    = "secrets"
+	classes    = "runtimeclasses.node.k8s.io"
 	leases     = "leases.coordination.k8s.io"
 	events     = "events"
 )
@@ -84,7 +85,7 @@ func (d *Dispatcher) Use(hub sender) {
 func (d *Dispatcher) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for resource, handle := range map[string]func(store.Event){
-		pods: d.podChanged, nodes: d.nodeChanged, configMaps: d.usedChanged, secrets: d.usedChanged,
+		pods: d.podChanged, nodes: d.nodeChanged, configMaps: d.usedChanged, secrets: d.usedChanged, classes: d.usedChanged,
 	} {
 		group.Go(func() error { return d.follow(ctx, resource, handle) })
 	}

@@ -9,8 +9,10 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/controllers/dispatch"
@@ -207,6 +209,16 @@ func TestDesired(t *testing.T) {
 	c.eventually("the second pod", has(device, "pods/default/q"))
 	if !has(device, "configmaps/default/later")() {
 		t.Error("the pod came before what it uses")
+	}
+
+	c.create(&nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: "gvisor"}, Handler: "runsc"})
+	c.create(&nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: "unused"}, Handler: "runsc"})
+	c.create(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "r"}, Spec: corev1.PodSpec{
+		NodeName: "a", RuntimeClassName: ptr.To("gvisor"), Containers: []corev1.Container{{Name: "c", Image: "i"}},
+	}})
+	c.eventually("the third pod", has(device, "pods/default/r"))
+	if !has(device, "runtimeclasses.node.k8s.io/gvisor")() || has(device, "runtimeclasses.node.k8s.io/unused")() {
+		t.Error("a pod came without its runtime class, or another one with it")
 	}
 
 	// A deletion is told first, and carried out when the device says that the pod has gone.

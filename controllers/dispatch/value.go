@@ -36,9 +36,12 @@ func (d *Dispatcher) value(dev *device, key string) (value []byte, v version, ok
 		}
 		node.Status = corev1.NodeStatus{} // the device knows best
 		return d.encode(node, dev.has[key])
-	case configMaps, secrets:
+	case configMaps, secrets, classes:
 		if dev.need[key] == 0 {
 			return nil, v, false
+		}
+		if kind == classes {
+			namespace, name = "", namespace
 		}
 		item, found := d.reader.Get(store.Key{Resource: kind, Namespace: namespace, Name: name})
 		if !found {
@@ -145,7 +148,7 @@ func trim(node *corev1.Node) []byte {
 	return data
 }
 
-// used lists the keys of the ConfigMaps and Secrets that a pod uses, sorted.
+// used lists the keys of the ConfigMaps, Secrets and RuntimeClasses that a pod uses, sorted.
 func used(pod *corev1.Pod) []string {
 	var keys []string
 	add := func(kind, name string) {
@@ -181,6 +184,9 @@ func used(pod *corev1.Pod) []string {
 	}
 	for _, s := range pod.Spec.ImagePullSecrets {
 		add(secrets, s.Name)
+	}
+	if class := pod.Spec.RuntimeClassName; class != nil && *class != "" {
+		keys = append(keys, classes+"/"+*class)
 	}
 	slices.Sort(keys)
 	return slices.Compact(keys)

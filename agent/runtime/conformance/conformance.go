@@ -40,6 +40,7 @@ func Run(t *testing.T, env Env) {
 		{"images", images},
 		{"exec", execute},
 		{"usage", usage},
+		{"handlers", handlers},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.f(t, env) })
 	}
@@ -64,7 +65,7 @@ func newPod(ctx context.Context, t *testing.T, env Env, attempt uint32) *pod {
 		Annotations:  map[string]string{"a": "b"},
 		Linux:        &criapi.LinuxPodSandboxConfig{CgroupParent: env.CgroupParent},
 	}
-	id, err := env.Runtime.RunSandbox(ctx, p.config)
+	id, err := env.Runtime.RunSandbox(ctx, p.config, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,6 +294,19 @@ func usage(t *testing.T, env Env) {
 	}
 	if u, ok := all[ended]; ok {
 		t.Errorf("usage of one that has ended: %+v", u)
+	}
+}
+
+// handlers: what is not configured runs nothing.
+func handlers(t *testing.T, env Env) {
+	ctx := timeout(t)
+	uid := uuid.NewString()
+	config := &criapi.PodSandboxConfig{
+		Metadata: &criapi.PodSandboxMetadata{Name: "p", Namespace: "default", Uid: uid}, LogDirectory: t.TempDir(),
+		Labels: map[string]string{runtime.LabelPodUID: uid}, Linux: &criapi.LinuxPodSandboxConfig{CgroupParent: env.CgroupParent},
+	}
+	if id, err := env.Runtime.RunSandbox(ctx, config, "none"); err == nil || !strings.Contains(err.Error(), "none") {
+		t.Errorf("sandbox %q by a handler that there is not: %v", id, err)
 	}
 }
 

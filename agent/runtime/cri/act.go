@@ -14,10 +14,10 @@ import (
 const maxExecOutput = 64 << 10
 
 // RunSandbox implements runtime.Runtime.
-func (r *Runtime) RunSandbox(ctx context.Context, config *criapi.PodSandboxConfig) (string, error) {
+func (r *Runtime) RunSandbox(ctx context.Context, config *criapi.PodSandboxConfig, handler string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, slowTimeout)
 	defer cancel()
-	reply, err := r.cri.RunPodSandbox(ctx, &criapi.RunPodSandboxRequest{Config: config})
+	reply, err := r.cri.RunPodSandbox(ctx, &criapi.RunPodSandboxRequest{Config: config, RuntimeHandler: handler})
 	if err != nil {
 		return "", r.failed("run sandbox", err)
 	}

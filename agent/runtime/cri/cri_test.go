@@ -33,7 +33,7 @@ func BenchmarkRaw(b *testing.B) {
 			Metadata: &criapi.PodSandboxMetadata{Name: "p", Namespace: "default", Uid: uid}, LogDirectory: d.Dir,
 			Labels: map[string]string{runtime.LabelPodUID: uid}, Linux: &criapi.LinuxPodSandboxConfig{CgroupParent: containerdtest.CgroupParent},
 		}
-		sandbox, err := d.Runtime.RunSandbox(ctx, s)
+		sandbox, err := d.Runtime.RunSandbox(ctx, s, "")
 		if err != nil {
 			b.Fatal(err)
 		}

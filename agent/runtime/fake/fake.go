@@ -163,7 +163,7 @@ func (r *Runtime) Watch(ctx context.Context, f func(runtime.Event)) error {
 }
 
 // RunSandbox implements runtime.Runtime.
-func (r *Runtime) RunSandbox(ctx context.Context, config *criapi.PodSandboxConfig) (string, error) {
+func (r *Runtime) RunSandbox(ctx context.Context, config *criapi.PodSandboxConfig, handler string) (string, error) {
 	if err := r.delay(ctx); err != nil {
 		return "", err
 	}
@@ -172,6 +172,9 @@ func (r *Runtime) RunSandbox(ctx context.Context, config *criapi.PodSandboxConfi
 		return "", err
 	}
 	defer unlock()
+	if handler != "" && handler != "fake" {
+		return "", fmt.Errorf("run sandbox: no runtime for %q is configured", handler)
+	}
 	m := config.Metadata
 	for _, s := range r.sandboxes {
 		if s.UID == m.Uid && s.Attempt == m.Attempt {
