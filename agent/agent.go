@@ -146,7 +146,7 @@ func New(c Config) (*Agent, error) {
 		a.static = &static.Folder{Dir: c.StaticPods, NodeName: c.NodeName, Logger: c.Logger}
 	}
 	a.tokens = newTokens(c.Tokens, c.Now)
-	a.volumes = &volume.Manager{Root: filepath.Join(c.DataDir, "pods"), Source: a, Tokens: a.tokens}
+	a.volumes = &volume.Manager{Root: filepath.Join(c.DataDir, "pods"), Source: a, Tokens: a.tokens, Claims: a.claimed, Local: filepath.Join(c.DataDir, "local")}
 	a.devices = newDevices(c.Devices, db)
 	boots, err := db.boot()
 	if err != nil { // pods start from a full disk too
@@ -180,6 +180,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.refreshNode()
 	a.readStatic() // before those of the control plane, for their statuses are known too
 	a.startDesired()
+	a.startReclaims()
 	if a.static != nil {
 		g.Go(func() error { a.keepStatic(ctx); return nil })
 	}

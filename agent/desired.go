@@ -46,7 +46,9 @@ func (a *Agent) changed(key string) {
 	switch kind {
 	case "pods":
 		a.podChanged(key)
-	case "configmaps", "secrets":
+	case "reclaim":
+		a.reclaim(key)
+	case "configmaps", "secrets", "claims":
 		namespace, name, _ := strings.Cut(rest, "/")
 		a.mu.Lock()
 		defer a.mu.Unlock()

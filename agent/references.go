@@ -1,15 +1,22 @@
 package agent
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/shoal-edge/shoal/agent/pod"
 )
 
-// uses reports whether a pod refers to a configMap or secret.
+// uses reports whether a pod refers to a configMap, a secret or a claim.
 func uses(p *corev1.Pod, kind, name string) bool {
-	if kind == "secrets" {
+	switch kind {
+	case "secrets":
 		return usesSecret(p, name)
+	case "claims":
+		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
+			return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == name
+		})
 	}
 	return usesConfigMap(p, name)
 }

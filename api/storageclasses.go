@@ -17,6 +17,9 @@ import (
 // annotationDefaultStorageClass marks the class of claims that name none.
 const annotationDefaultStorageClass = "storageclass.kubernetes.io/is-default-class"
 
+// LocalPath is the provisioner of folders on the devices' own disks.
+const LocalPath = "shoal.dev/local-path"
+
 func storageClasses() *Kind {
 	doc := storagev1.StorageClass{}.SwaggerDoc()
 	return install[storagev1.StorageClass](&Kind{

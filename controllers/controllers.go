@@ -134,7 +134,7 @@ func New(cfg Config) (*Controllers, error) {
 	}
 	c.addReplicaSets()
 	c.addDeployments()
-	c.addScheduler()
+	c.addScheduler(c.addVolumes())
 	c.addNodeHealth()
 	c.addEviction()
 	c.addAddresses()

@@ -29,20 +29,23 @@ type placement struct {
 	c      *Controllers
 	logger *slog.Logger
 	queue  *podQueue
+	vols   *volumes
 
 	mu       sync.Mutex // guards what follows
 	snapshot *scheduler.Snapshot
 	binding  map[types.UID]bool // the pod has its room in the snapshot, but no node in the store yet
 }
 
-func (c *Controllers) addScheduler() {
+func (c *Controllers) addScheduler(vols *volumes) {
 	p := &placement{
-		c: c, logger: c.logger.With("controller", "scheduler"), queue: newPodQueue(),
+		c: c, vols: vols, logger: c.logger.With("controller", "scheduler"), queue: newPodQueue(),
 		snapshot: scheduler.NewSnapshot(), binding: map[types.UID]bool{},
 	}
 	c.follow(nodes, "", p.nodeReader())
 	c.follow(pods, "", p.podReader())
 	c.follow(namespaces, "", each(p.namespaceChanged))
+	c.follow(persistentVolumeClaims, "", each(func(*corev1.PersistentVolumeClaim, bool) { p.queue.wake(false) }))
+	c.follow(persistentVolumes, "", each(func(*corev1.PersistentVolume, bool) { p.queue.wake(false) }))
 	c.runners = append(c.runners, p.run)
 }
 
@@ -61,10 +64,16 @@ func (p *placement) run(ctx context.Context) error {
 			p.queue.remove(w.key)
 			continue
 		}
-		decision := p.assume(pod)
+		wanted, why := p.vols.withVolumes(pod)
+		if why != "" {
+			p.queue.park(w)
+			p.refuse(ctx, pod, why)
+			continue
+		}
+		decision := p.assume(wanted)
 		if decision.Node == "" {
 			p.queue.park(w)
-			p.refuse(ctx, pod, decision)
+			p.refuse(ctx, pod, decision.Explain())
 			continue
 		}
 		bindings.Go(func() error {
@@ -134,8 +143,7 @@ func (p *placement) settle(pod *corev1.Pod, err error) {
 }
 
 // refuse tells why a pod fits nowhere.
-func (p *placement) refuse(ctx context.Context, pod *corev1.Pod, decision scheduler.Decision) {
-	message := decision.Explain()
+func (p *placement) refuse(ctx context.Context, pod *corev1.Pod, message string) {
 	p.c.recorder.Event(pod, corev1.EventTypeWarning, "FailedScheduling", message)
 	err := p.modify(ctx, "status", pod, func(current *corev1.Pod) {
 		setPodCondition(&current.Status, corev1.PodCondition{

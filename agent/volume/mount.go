@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,7 +33,7 @@ func (m *Manager) Mounts(p *corev1.Pod, c *corev1.Container, env []pod.Var) ([]*
 			return nil, fmt.Errorf("mount of volume %q at %s: recursiveReadOnly is Enabled, which this device's container runtime does not know", vm.Name, vm.MountPath)
 		}
 		// What the agent writes is replaced by the agent alone: a container that changed it would change it for others.
-		readonly := vm.ReadOnly || v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
+		readonly := vm.ReadOnly || v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly || v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
 		mounts = append(mounts, &criapi.Mount{HostPath: source, ContainerPath: target, Readonly: readonly, Propagation: propagation(vm)})
 	}
 	return mounts, nil
@@ -62,6 +63,9 @@ func propagation(vm corev1.VolumeMount) criapi.MountPropagation {
 // source is the volume's path, or that of a file or folder in it, which must not lead out of the volume.
 func (m *Manager) source(p *corev1.Pod, v *corev1.Volume, vm corev1.VolumeMount, env []pod.Var) (string, error) {
 	base, sub := m.Path(p, v), vm.SubPath
+	if base == "" {
+		return "", errors.New("the volume is not there")
+	}
 	if vm.SubPathExpr != "" {
 		sub = pod.Expand([]string{vm.SubPathExpr}, env)[0]
 	}

@@ -21,6 +21,10 @@ import (
 type Manager struct {
 	Root   string
 	Source pod.Source
+	// Claims looks up the volume that a claim is bound to; nil means that there is none. Local is the folder of the volumes that were
+	// made for claims: unlike Root it outlives the pods.
+	Claims func(namespace, name string) *corev1.PersistentVolume
+	Local  string
 	// Tokens are those of the pods' service accounts. Nil: pods run without.
 	Tokens Tokens
 }
@@ -40,6 +44,12 @@ func (m *Manager) Dir(uid string) string { return filepath.Join(m.Root, uid) }
 func (m *Manager) Path(p *corev1.Pod, v *corev1.Volume) string {
 	if v.HostPath != nil {
 		return v.HostPath.Path
+	}
+	if v.PersistentVolumeClaim != nil {
+		if pv, err := m.claimed(p, v); err == nil {
+			return m.pathOf(pv)
+		}
+		return ""
 	}
 	return filepath.Join(m.Dir(string(p.UID)), "volumes", v.Name)
 }
@@ -78,6 +88,8 @@ func (m *Manager) setup(p *corev1.Pod, v *corev1.Volume, f pod.Facts) error {
 	switch {
 	case v.HostPath != nil:
 		return hostPath(v.HostPath)
+	case v.PersistentVolumeClaim != nil:
+		return m.setupClaim(p, v, group)
 	case v.EmptyDir != nil:
 		return emptyDir(dir, v.EmptyDir, group)
 	case v.ConfigMap != nil, v.Secret != nil, v.DownwardAPI != nil, v.Projected != nil:

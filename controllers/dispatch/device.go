@@ -166,6 +166,7 @@ func (d *Dispatcher) keysOf(dev *device) []string {
 			keys = append(keys, "peers/"+item.Key.Name)
 		}
 	}
+	keys = append(keys, d.reclaimKeys(dev.name)...)
 	return append(keys, own...)
 }
 

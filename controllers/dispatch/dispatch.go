@@ -86,6 +86,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for resource, handle := range map[string]func(store.Event){
 		pods: d.podChanged, nodes: d.nodeChanged, configMaps: d.usedChanged, secrets: d.usedChanged, classes: d.usedChanged,
+		"persistentvolumeclaims": d.claimChanged, "persistentvolumes": d.volumeChanged,
 	} {
 		group.Go(func() error { return d.follow(ctx, resource, handle) })
 	}
@@ -156,16 +157,7 @@ func (d *Dispatcher) podChanged(event store.Event) {
 }
 
 func (d *Dispatcher) usedChanged(event store.Event) {
-	key := event.Item.Key.String()
-	d.mu.Lock()
-	using := make([]*device, 0, len(d.users[key]))
-	for dev := range d.users[key] {
-		using = append(using, dev)
-	}
-	d.mu.Unlock()
-	for _, dev := range using {
-		d.touch(dev, key)
-	}
+	d.touchUsers(event.Item.Key.String())
 }
 
 func (d *Dispatcher) nodeChanged(event store.Event) {

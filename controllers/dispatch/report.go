@@ -61,6 +61,8 @@ func (d *Dispatcher) write(ctx context.Context, name string, item transport.Item
 		err = d.writeNode(ctx, name, item.Value)
 	case kind == pods:
 		err = d.writePod(ctx, name, rest, item)
+	case kind == reclaims && item.Deleted:
+		err = d.removeVolume(ctx, name, rest)
 	case kind == events && !item.Deleted:
 		err = d.writeEvent(ctx, name, item.Value)
 	default:

@@ -52,6 +52,21 @@ func (d *Dispatcher) value(dev *device, key string) (value []byte, v version, ok
 			return nil, unread(), false
 		}
 		return d.encode(object, dev.has[key])
+	case claims:
+		if dev.need[key] == 0 {
+			return nil, v, false
+		}
+		volume, found := d.volumeOf(namespace, name)
+		if !found {
+			return nil, v, false
+		}
+		return d.encode(volume, dev.has[key])
+	case reclaims:
+		volume, found := store.Get[corev1.PersistentVolume](d.reader, "", namespace)
+		if !found || !reclaimed(volume, dev.name) {
+			return nil, v, false
+		}
+		return []byte(volume.UID), version{print: hash([]byte(volume.UID))}, true
 	case "peers":
 		data := d.peer(namespace) // there is no second part
 		return data, version{print: hash(data)}, data != nil && namespace != dev.name
@@ -195,6 +210,9 @@ func used(pod *corev1.Pod) []string {
 func usedByVolume(v *corev1.Volume, add func(kind, name string)) {
 	if v.ConfigMap != nil {
 		add(configMaps, v.ConfigMap.Name)
+	}
+	if v.PersistentVolumeClaim != nil {
+		add(claims, v.PersistentVolumeClaim.ClaimName)
 	}
 	if v.Secret != nil {
 		add(secrets, v.Secret.SecretName)
