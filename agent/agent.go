@@ -58,6 +58,8 @@ type Config struct {
 	// RegistryConfDir gets a hosts.toml for each of Registries. Empty: none is written.
 	RegistryConfDir string
 	Registries      []Registry
+	// MaxLog is how large a container's log grows, in bytes, before it is rotated; the one before is kept too. Default: 10 MiB.
+	MaxLog int64
 	// ImageGCHigh is how full, in percent, the disk of images is when images are removed, and ImageGCLow when that is enough.
 	// Defaults: 85, 80.
 	ImageGCHigh, ImageGCLow int
@@ -127,6 +129,9 @@ func New(c Config) (*Agent, error) {
 	}
 	if c.CgroupParent == "" {
 		c.CgroupParent = "/shoal"
+	}
+	if c.MaxLog == 0 {
+		c.MaxLog = 10 << 20
 	}
 	if c.ImageGCHigh == 0 {
 		c.ImageGCHigh, c.ImageGCLow = 85, 80

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/shoal-edge/shoal/agent/pod"
+	"github.com/shoal-edge/shoal/agent/volume"
 )
 
 // uses reports whether a pod refers to a configMap, a secret or a claim.
@@ -14,9 +15,7 @@ func uses(p *corev1.Pod, kind, name string) bool {
 	case "secrets":
 		return usesSecret(p, name)
 	case "claims":
-		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
-			return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == name
-		})
+		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return volume.ClaimName(p, &v) == name })
 	}
 	return usesConfigMap(p, name)
 }

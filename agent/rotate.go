@@ -7,9 +7,6 @@ import (
 	"github.com/shoal-edge/shoal/agent/runtime"
 )
 
-// maxLog is how large a container's log grows before it is rotated; the one before is kept too.
-const maxLog = 10 << 20
-
 // rotateLogs keeps containers from filling the disk with what they say.
 func (a *Agent) rotateLogs(ctx context.Context) {
 	a.mu.Lock()
@@ -23,7 +20,7 @@ func (a *Agent) rotateLogs(ctx context.Context) {
 	}
 	a.mu.Unlock()
 	for id, path := range paths {
-		_, err := logs.Rotate(ctx, path, maxLog, func(ctx context.Context) error { return a.c.Runtime.ReopenLog(ctx, id) })
+		_, err := logs.Rotate(ctx, path, a.c.MaxLog, func(ctx context.Context) error { return a.c.Runtime.ReopenLog(ctx, id) })
 		if err != nil && ctx.Err() == nil {
 			a.c.Logger.Warn("log rotation", "file", path, "err", err)
 		}

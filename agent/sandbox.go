@@ -55,7 +55,35 @@ func (a *Agent) sandboxConfig(p *corev1.Pod, attempt uint32) (*criapi.PodSandbox
 		Labels:       labels,
 		Annotations:  annotations,
 		Linux:        linux,
+		PortMappings: portMappings(p),
 	}, nil
+}
+
+// portMappings are the device's ports that lead to the pod.
+func portMappings(p *corev1.Pod) []*criapi.PortMapping {
+	if p.Spec.HostNetwork {
+		return nil // its ports are the device's as they are
+	}
+	var all []*criapi.PortMapping
+	pod.Containers(p, func(c *corev1.Container, init bool) {
+		if init && !pod.Sidecar(c) {
+			return
+		}
+		for _, port := range c.Ports {
+			if port.HostPort == 0 {
+				continue
+			}
+			m := &criapi.PortMapping{ContainerPort: port.ContainerPort, HostPort: port.HostPort, HostIp: port.HostIP}
+			switch port.Protocol {
+			case corev1.ProtocolUDP:
+				m.Protocol = criapi.Protocol_UDP
+			case corev1.ProtocolSCTP:
+				m.Protocol = criapi.Protocol_SCTP
+			}
+			all = append(all, m)
+		}
+	})
+	return all
 }
 
 func (a *Agent) hostname(p *corev1.Pod) string {

@@ -135,6 +135,8 @@ type Agent struct {
 	// ShutdownGrace is how long pods have to end when the device goes down; those that the cluster needs end in the last third of it.
 	// systemd has to wait as long (TimeoutStopSec). Default: 30s.
 	ShutdownGrace time.Duration `yaml:"shutdownGrace"`
+	// ContainerLogMB is how large a container's log may become before it is rotated; the one before is kept too. Default: 10.
+	ContainerLogMB int `yaml:"containerLogMB"`
 	// PodPids is how many processes one pod may have. Default: 0, as many as it likes.
 	PodPids int64 `yaml:"podPids"`
 	// ImageGC says when images that no pod needs are removed.

@@ -23,6 +23,7 @@ const (
 	DefaultVoterGrace      = 2 * time.Minute
 	DefaultAuditSizeMB     = 16
 	DefaultAuditFiles      = 4
+	DefaultContainerLogMB  = 10
 	DefaultImageGCHigh     = 85
 	DefaultImageGCLow      = 80
 	DefaultShutdownGrace   = 30 * time.Second
@@ -86,6 +87,7 @@ func (c *Config) setDefaults() error {
 		{&c.Server.Voters, DefaultVoters},
 		{&c.Server.Audit.MaxSizeMB, DefaultAuditSizeMB},
 		{&c.Server.Audit.MaxFiles, DefaultAuditFiles},
+		{&c.Agent.ContainerLogMB, DefaultContainerLogMB},
 		{&c.Agent.ImageGC.HighPercent, DefaultImageGCHigh},
 		{&c.Agent.ImageGC.LowPercent, DefaultImageGCLow},
 	} {

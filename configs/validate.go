@@ -131,6 +131,9 @@ func (a *Agent) validate() error {
 	if a.StaticPods != "" && !filepath.IsAbs(a.StaticPods) {
 		return fmt.Errorf("agent.staticPods %q must be an absolute path", a.StaticPods)
 	}
+	if a.ContainerLogMB < 1 {
+		return fmt.Errorf("agent.containerLogMB %d must be at least 1", a.ContainerLogMB)
+	}
 	if a.PodPids < 0 {
 		return fmt.Errorf("agent.podPids %d must not be negative", a.PodPids)
 	}

@@ -10,6 +10,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/component-helpers/storage/ephemeral"
 	"k8s.io/utils/ptr"
 
 	"github.com/shoal-edge/shoal/api"
@@ -100,9 +101,13 @@ func (v *volumes) addPending() {
 // claimsOf are the claims that a pod names.
 func claimsOf(pod *corev1.Pod) []string {
 	var names []string
-	for _, volume := range pod.Spec.Volumes {
-		if source := volume.PersistentVolumeClaim; source != nil {
-			names = append(names, source.ClaimName)
+	for i := range pod.Spec.Volumes {
+		volume := &pod.Spec.Volumes[i]
+		switch {
+		case volume.PersistentVolumeClaim != nil:
+			names = append(names, volume.PersistentVolumeClaim.ClaimName)
+		case volume.Ephemeral != nil:
+			names = append(names, ephemeral.VolumeClaimName(pod, volume))
 		}
 	}
 	return names
@@ -115,9 +120,37 @@ func (v *volumes) users(namespace, name string) []*corev1.Pod {
 	})
 }
 
+// makeClaim makes the claim of a pod's own volume, which goes with the pod.
+func (v *volumes) makeClaim(ctx context.Context, k store.Key) error {
+	for _, pod := range v.users(k.Namespace, k.Name) {
+		for i := range pod.Spec.Volumes {
+			volume := &pod.Spec.Volumes[i]
+			if volume.Ephemeral == nil || volume.Ephemeral.VolumeClaimTemplate == nil || ephemeral.VolumeClaimName(pod, volume) != k.Name || pod.DeletionTimestamp != nil {
+				continue
+			}
+			template := volume.Ephemeral.VolumeClaimTemplate
+			_, err := v.c.client.Create(ctx, &corev1.PersistentVolumeClaim{
+				ObjectMeta: metav1.ObjectMeta{
+					Namespace: k.Namespace, Name: k.Name, Labels: template.Labels, Annotations: template.Annotations,
+					OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(pod, corev1.SchemeGroupVersion.WithKind("Pod"))},
+				},
+				Spec: template.Spec,
+			})
+			if err != nil && !apierrors.IsAlreadyExists(err) {
+				return fmt.Errorf("make the claim of a pod's own volume: %w", err)
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
 func (v *volumes) reconcileClaim(ctx context.Context, k store.Key) (time.Duration, error) {
 	claim, ok := store.Get[corev1.PersistentVolumeClaim](v.c.reader, k.Namespace, k.Name)
 	if !ok {
+		if err := v.makeClaim(ctx, k); err != nil {
+			return 0, err
+		}
 		for _, pv := range store.List[corev1.PersistentVolume](v.c.reader, "") {
 			if ref := pv.Spec.ClaimRef; ref != nil && ref.Namespace == k.Namespace && ref.Name == k.Name {
 				v.volumes.add(key(persistentVolumes, "", pv.Name))

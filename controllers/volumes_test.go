@@ -116,6 +116,35 @@ func TestLocalPath(t *testing.T) {
 	})
 }
 
+// A pod's own volume comes and goes with it.
+func TestPodsOwnVolume(t *testing.T) {
+	inCluster(t, 2, func(c *cluster) {
+		c.settle()
+		p := claiming("web")
+		p.Spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{
+			VolumeClaimTemplate: &corev1.PersistentVolumeClaimTemplate{
+				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}}, Spec: newClaim("", "1Gi", nil).Spec,
+			},
+		}}}}
+		c.create(p)
+		c.settle()
+		c.after(2 * time.Second) // it waits for its claim, and is looked at again
+		claim := c.claim("web-scratch")
+		if claim == nil || claim.Labels["a"] != "b" || claim.Status.Phase != corev1.ClaimBound || c.nodeOf("web") == "" {
+			t.Fatalf("claim %+v, pod on %q", claim, c.nodeOf("web"))
+		}
+		if _, err := c.client.Delete(c.ctx, key(pods, "default", "web"), nil); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+		time.Sleep(time.Minute)
+		c.settle()
+		if claim := c.claim("web-scratch"); claim != nil {
+			t.Errorf("it is left: %+v", claim)
+		}
+	})
+}
+
 // Volumes that were made by hand: the smallest that fits, on a node that can have it, and each for one claim.
 func TestVolumesByHand(t *testing.T) {
 	inCluster(t, 3, func(c *cluster) {

@@ -12,7 +12,7 @@ import (
 const CNIFile = "00-shoal.conflist"
 
 // Conflist is the CNI configuration: a bridge with an address for each pod from the device's own blocks, kept below dataDir.
-// No plugin in it needs iptables; masquerading is ours.
+// Masquerading is ours; portmap needs iptables, for pods with a hostPort only.
 func Conflist(bridge, dataDir string, mtu int, podCIDRs []netip.Prefix) ([]byte, error) {
 	type m map[string]any
 	ranges := make([][]m, len(podCIDRs))
@@ -26,7 +26,9 @@ func Conflist(bridge, dataDir string, mtu int, podCIDRs []netip.Prefix) ([]byte,
 	if mtu > 0 {
 		plugin["mtu"] = mtu
 	}
-	data, err := json.MarshalIndent(m{"cniVersion": "0.4.0", "name": "shoal", "plugins": []m{plugin}}, "", "  ")
+	data, err := json.MarshalIndent(m{"cniVersion": "0.4.0", "name": "shoal", "plugins": []m{
+		plugin, {"type": "portmap", "capabilities": m{"portMappings": true}},
+	}}, "", "  ")
 	return append(data, '\n'), err
 }
 

@@ -3,6 +3,7 @@
 package pod
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -213,6 +214,11 @@ func restarts(p *corev1.Pod, c *corev1.Container, exitCode int32) bool {
 	if isEphemeral(p, c.Name) {
 		return false
 	}
+	for _, rule := range c.RestartPolicyRules {
+		if rule.Action == corev1.ContainerRestartRuleActionRestart && ruleHolds(rule, exitCode) {
+			return true
+		}
+	}
 	policy := p.Spec.RestartPolicy
 	if c.RestartPolicy != nil {
 		policy = corev1.RestartPolicy(*c.RestartPolicy)
@@ -224,6 +230,20 @@ func restarts(p *corev1.Pod, c *corev1.Container, exitCode int32) bool {
 		return exitCode != 0
 	}
 	return true
+}
+
+func ruleHolds(rule corev1.ContainerRestartRule, exitCode int32) bool {
+	if rule.ExitCodes == nil {
+		return false
+	}
+	listed := slices.Contains(rule.ExitCodes.Values, exitCode)
+	switch rule.ExitCodes.Operator {
+	case corev1.ContainerRestartRuleOnExitCodesOpIn:
+		return listed
+	case corev1.ContainerRestartRuleOnExitCodesOpNotIn:
+		return !listed
+	}
+	return false
 }
 
 // expired returns whether the pod is over its active deadline, or else when it will be (zero: never).

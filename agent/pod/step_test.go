@@ -297,3 +297,35 @@ func TestBackoff(t *testing.T) {
 		t.Errorf("waits %v", at.Sub(now))
 	}
 }
+
+func TestRestarts(t *testing.T) {
+	always, never := corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever
+	rule := func(op corev1.ContainerRestartRuleOnExitCodesOperator, codes ...int32) []corev1.ContainerRestartRule {
+		return []corev1.ContainerRestartRule{{
+			Action: corev1.ContainerRestartRuleActionRestart, ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: op, Values: codes},
+		}}
+	}
+	for _, tc := range []struct {
+		pod       corev1.RestartPolicy
+		container *corev1.ContainerRestartPolicy
+		rules     []corev1.ContainerRestartRule
+		yes, no   []int32
+	}{
+		{corev1.RestartPolicyAlways, nil, nil, []int32{0, 1}, nil},
+		{corev1.RestartPolicyOnFailure, nil, nil, []int32{1, 137}, []int32{0}},
+		{corev1.RestartPolicyNever, nil, nil, nil, []int32{0, 1}},
+		{corev1.RestartPolicyNever, &always, nil, []int32{0, 1}, nil},
+		{corev1.RestartPolicyAlways, &never, rule(corev1.ContainerRestartRuleOnExitCodesOpIn, 42), []int32{42}, []int32{0, 1}},
+		{corev1.RestartPolicyNever, &never, rule(corev1.ContainerRestartRuleOnExitCodesOpNotIn, 0, 7), []int32{1, 42}, []int32{0, 7}},
+	} {
+		p := &corev1.Pod{Spec: corev1.PodSpec{RestartPolicy: tc.pod}}
+		c := &corev1.Container{Name: "c", RestartPolicy: tc.container, RestartPolicyRules: tc.rules}
+		for want, codes := range map[bool][]int32{true: tc.yes, false: tc.no} {
+			for _, code := range codes {
+				if got := restarts(p, c, code); got != want {
+					t.Errorf("%+v: after %d restarts: %t", tc, code, got)
+				}
+			}
+		}
+	}
+}

@@ -10,14 +10,26 @@ import (
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/storage/ephemeral"
 )
 
 // localPath is the provisioner of folders below Manager.Local.
 const localPath = "shoal.dev/local-path"
 
+// ClaimName is the claim of a pod's volume, its own or one that it names; empty: the volume is of another kind.
+func ClaimName(p *corev1.Pod, v *corev1.Volume) string {
+	switch {
+	case v.PersistentVolumeClaim != nil:
+		return v.PersistentVolumeClaim.ClaimName
+	case v.Ephemeral != nil:
+		return ephemeral.VolumeClaimName(p, v)
+	}
+	return ""
+}
+
 // claimed is the persistent volume of a pod's volume.
 func (m *Manager) claimed(p *corev1.Pod, v *corev1.Volume) (*corev1.PersistentVolume, error) {
-	name := v.PersistentVolumeClaim.ClaimName
+	name := ClaimName(p, v)
 	if m.Claims != nil {
 		if pv := m.Claims(p.Namespace, name); pv != nil {
 			return pv, nil

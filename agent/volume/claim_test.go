@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-edge/shoal/agent/pod"
@@ -52,6 +53,36 @@ func TestPersistentVolumes(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(m.Local); len(left) != 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+func TestMemoryFor(t *testing.T) {
+	limits := func(memory string) *corev1.Pod {
+		p := newPod()
+		p.Spec.Containers = []corev1.Container{{}}
+		if memory != "" {
+			p.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(memory)}
+		}
+		return p
+	}
+	device := pod.Facts{Allocatable: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")}}
+	small := resource.MustParse("1Mi")
+	for _, tc := range []struct {
+		p    *corev1.Pod
+		v    corev1.EmptyDirVolumeSource
+		f    pod.Facts
+		want int64
+	}{
+		{limits(""), corev1.EmptyDirVolumeSource{}, pod.Facts{}, 0},
+		{limits(""), corev1.EmptyDirVolumeSource{}, device, 256 << 20},
+		{limits("64Mi"), corev1.EmptyDirVolumeSource{}, device, 64 << 20},
+		{limits("1Gi"), corev1.EmptyDirVolumeSource{}, device, 256 << 20},
+		{limits("64Mi"), corev1.EmptyDirVolumeSource{SizeLimit: &small}, device, 1 << 20},
+		{limits(""), corev1.EmptyDirVolumeSource{SizeLimit: &small}, pod.Facts{}, 1 << 20},
+	} {
+		if got := memoryFor(tc.p, &tc.v, tc.f); got != tc.want {
+			t.Errorf("%+v: %d, want %d", tc.v, got, tc.want)
+		}
 	}
 }
 

@@ -45,7 +45,7 @@ func (m *Manager) Path(p *corev1.Pod, v *corev1.Volume) string {
 	if v.HostPath != nil {
 		return v.HostPath.Path
 	}
-	if v.PersistentVolumeClaim != nil {
+	if ClaimName(p, v) != "" {
 		if pv, err := m.claimed(p, v); err == nil {
 			return m.pathOf(pv)
 		}
@@ -88,10 +88,10 @@ func (m *Manager) setup(p *corev1.Pod, v *corev1.Volume, f pod.Facts) error {
 	switch {
 	case v.HostPath != nil:
 		return hostPath(v.HostPath)
-	case v.PersistentVolumeClaim != nil:
+	case ClaimName(p, v) != "":
 		return m.setupClaim(p, v, group)
 	case v.EmptyDir != nil:
-		return emptyDir(dir, v.EmptyDir, group)
+		return emptyDir(dir, v.EmptyDir, group, memoryFor(p, v.EmptyDir, f))
 	case v.ConfigMap != nil, v.Secret != nil, v.DownwardAPI != nil, v.Projected != nil:
 		files, err := m.files(p, v, f)
 		if err != nil {
@@ -105,7 +105,20 @@ func (m *Manager) setup(p *corev1.Pod, v *corev1.Volume, f pod.Facts) error {
 	return errors.New("this kind of volume is not supported")
 }
 
-func emptyDir(dir string, v *corev1.EmptyDirVolumeSource, group *int64) error {
+// memoryFor is how large a volume in memory may become: its limit, the pod's, and what the device has for pods. Without any, the kernel
+// would give it half of the memory.
+func memoryFor(p *corev1.Pod, v *corev1.EmptyDirVolumeSource, f pod.Facts) int64 {
+	most := f.Allocatable.Memory().Value()
+	if limit, all := pod.Limited(p, corev1.ResourceMemory); all && limit > 0 && (most <= 0 || limit < most) {
+		most = limit
+	}
+	if v.SizeLimit != nil && v.SizeLimit.Value() > 0 && (most <= 0 || v.SizeLimit.Value() < most) {
+		most = v.SizeLimit.Value()
+	}
+	return most
+}
+
+func emptyDir(dir string, v *corev1.EmptyDirVolumeSource, group *int64, most int64) error {
 	if _, err := os.Stat(dir); err == nil && (v.Medium != corev1.StorageMediumMemory || mounted(dir)) {
 		return nil // it may hold data by now
 	}
@@ -114,8 +127,8 @@ func emptyDir(dir string, v *corev1.EmptyDirVolumeSource, group *int64) error {
 	}
 	if v.Medium == corev1.StorageMediumMemory {
 		options := ""
-		if v.SizeLimit != nil && !v.SizeLimit.IsZero() {
-			options = fmt.Sprintf("size=%d", v.SizeLimit.Value())
+		if most > 0 {
+			options = fmt.Sprintf("size=%d", most)
 		}
 		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
 			return fmt.Errorf("mount tmpfs: %w", err)

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/component-helpers/storage/ephemeral"
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/store"
@@ -173,6 +174,9 @@ func used(pod *corev1.Pod) []string {
 	}
 	for _, v := range pod.Spec.Volumes {
 		usedByVolume(&v, add)
+		if v.Ephemeral != nil {
+			add(claims, ephemeral.VolumeClaimName(pod, &v))
+		}
 	}
 	each := func(env []corev1.EnvVar, from []corev1.EnvFromSource) {
 		for _, e := range env {

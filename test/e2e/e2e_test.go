@@ -233,7 +233,7 @@ func volumes(t *testing.T, env *scenario.Env) {
 func top(t *testing.T, env *scenario.Env) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	nodes := strings.Split(must(t, env, ctx, "top", "nodes", "--no-headers"), "\n")
+	nodes := strings.Split(strings.TrimSpace(must(t, env, ctx, "top", "nodes", "--no-headers")), "\n")
 	if want := len(env.Lab.Devices()); len(nodes) != want {
 		t.Errorf("%d of %d nodes: %q", len(nodes), want, nodes)
 	}
@@ -241,7 +241,7 @@ func top(t *testing.T, env *scenario.Env) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(must(t, env, ctx, "top", "pods", "--no-headers", "-l", "app.kubernetes.io/name=hello"), "\n")
+	lines := strings.Split(strings.TrimSpace(must(t, env, ctx, "top", "pods", "--no-headers", "-l", "app.kubernetes.io/name=hello")), "\n")
 	if len(lines) != len(pods) {
 		t.Errorf("%d of %d pods: %q", len(lines), len(pods), lines)
 	}

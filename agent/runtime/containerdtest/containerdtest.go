@@ -116,6 +116,19 @@ func (d *Daemon) Up(t testing.TB) {
 // Listen listens on a free port of the loopback address in the daemon's network namespace.
 func (d *Daemon) Listen(t testing.TB) net.Listener {
 	t.Helper()
+	var listener net.Listener
+	d.Inside(t, func() error {
+		var err error
+		listener, err = net.Listen("tcp", "127.0.0.1:0")
+		return err
+	})
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener
+}
+
+// Inside calls f in the daemon's network namespace: sockets that it makes itself, in no other goroutine, belong there.
+func (d *Daemon) Inside(t testing.TB, f func() error) {
+	t.Helper()
 	goruntime.LockOSThread()
 	defer goruntime.UnlockOSThread()
 	own, err := os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
@@ -131,15 +144,13 @@ func (d *Daemon) Listen(t testing.TB) net.Listener {
 	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	err = f()
 	if backErr := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); backErr != nil {
 		t.Fatal(backErr) // the thread stays where it is, and goes with the test
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = listener.Close() })
-	return listener
 }
 
 // Down ends the daemon's process at once; containers go on.

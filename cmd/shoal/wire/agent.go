@@ -106,6 +106,7 @@ func agentConfig(o Options) agent.Config {
 		CgroupParent:    settings.CgroupParent,
 		SeccompDefault:  settings.SeccompDefault,
 		ShutdownGrace:   settings.ShutdownGrace,
+		MaxLog:          int64(settings.ContainerLogMB) << 20,
 		StaticPods:      settings.StaticPods,
 		PodPIDs:         settings.PodPids,
 		ImageGCHigh:     settings.ImageGC.HighPercent,
