@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -442,8 +443,10 @@ func (s *scene) failpoint(ctx context.Context) error {
 		}
 	}
 	died := t.awaitEnd(max(s.hold, 2*time.Second), "its failpoint") == nil
+	if err := os.Remove(file); !died && errors.Is(err, fs.ErrNotExist) { // it was there at the last moment
+		died = t.awaitEnd(10*time.Second, "its failpoint") == nil
+	}
 	s.say("%s at %s, %d. time, died: %t", t.Name, name, hit, died)
-	_ = os.Remove(file)
 	wait(ctx, s.hold)
 	return s.ensure(context.WithoutCancel(ctx), t)
 }
