@@ -54,6 +54,7 @@ type logDisk struct {
 	bad      []block    // to be made sound again
 	buffer   []byte     // for a batch
 	content  []byte     // for what is in it
+	create   func(dir string, id uint64, sectors uint32, first []byte) (*segment, error)
 	write    func(*segment, []byte, uint32) error
 	flush    func(*segment) error
 
@@ -82,7 +83,7 @@ const keyDoubt = "doubt"
 
 func openLogDisk(path string) (f *logDisk, err error) {
 	f = &logDisk{path: path, logger: slog.New(slog.DiscardHandler), left: make(chan struct{}), opened: time.Now()}
-	f.write, f.flush = writeSegment, flushSegment
+	f.create, f.write, f.flush = createSegment, writeSegment, flushSegment
 	if f.usual, err = usualSectors(path); err != nil {
 		return nil, err
 	}

@@ -121,6 +121,12 @@ func (d *cutDisk) below(s *logStore) {
 		}
 		return writeSegment(segment, b, at)
 	}
+	s.create = func(dir string, id uint64, sectors uint32, first []byte) (*segment, error) {
+		if d.failed() {
+			return nil, d.err
+		}
+		return createSegment(dir, id, sectors, first)
+	}
 	s.flush = func(*segment) error {
 		if d.failed() {
 			return d.err

@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	hraft "github.com/hashicorp/raft"
+
+	"github.com/shoal-edge/shoal/store"
 )
 
 // inMemory lets a test open files thousands of times without a disk, where the system has a folder for that.
@@ -253,6 +257,58 @@ func TestDoubtStays(t *testing.T) {
 			if s.bad {
 				t.Errorf("sector %d of segment %d is still bad", i, id)
 			}
+		}
+	}
+}
+
+// TestFullDiskLeavesRoom has a disk that takes no new files: entries are refused, but not votes, what a new leader begins with, and
+// the removal of entries, after which there is room again.
+func TestFullDiskLeavesRoom(t *testing.T) {
+	log, err := openLog(t.TempDir(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.close()
+	log.flush = func(*segment) error { return nil }
+	next := uint64(1)
+	add := func(kind hraft.LogType, size int) error {
+		err := log.StoreLog(&hraft.Log{Index: next, Term: 1, Type: kind, Data: make([]byte, size)})
+		if err == nil {
+			next++
+		}
+		return err
+	}
+	for len(log.chain) < 2 {
+		if err := add(hraft.LogCommand, 5000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log.create = func(string, uint64, uint32, []byte) (*segment, error) {
+		return nil, &fs.PathError{Op: "write", Path: "new", Err: syscall.ENOSPC}
+	}
+	for err == nil {
+		err = add(hraft.LogCommand, 5000)
+	}
+	if !errors.Is(err, store.ErrFull) {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		vote := errors.Join(log.Set([]byte(keyVoteTerm), fmt.Append(nil, i)), log.Set([]byte(keyVoteFor), []byte("s0")))
+		if err := errors.Join(vote, add(hraft.LogNoop, 0)); err != nil {
+			t.Errorf("round %d: %v", i, err)
+		}
+	}
+	if err := add(hraft.LogCommand, 5000); !errors.Is(err, store.ErrFull) {
+		t.Errorf("the room for votes is given to an entry: %v", err)
+	}
+	first, _ := log.FirstIndex()
+	if err := log.DeleteRange(first, next-2); err != nil {
+		t.Fatal(err)
+	}
+	checkEdges(t, log, next-1, next-1)
+	for range 20 {
+		if err := add(hraft.LogCommand, 5000); err != nil {
+			t.Fatalf("after the removal: %v", err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 
 	hraft "github.com/hashicorp/raft"
 
@@ -166,24 +167,37 @@ func (s *logStore) StoreLogs(entries []*hraft.Log) error {
 			return fmt.Errorf("%w: entry %d has %d bytes", errRefused, entry.Index, len(bodies[i]))
 		}
 	}
+	// Without a leader's first entry, and changes of the members, nobody leads, and nothing can be read.
+	vital := !slices.ContainsFunc(entries, func(e *hraft.Log) bool { return e.Type == hraft.LogCommand })
+	store := func() error { return s.store(entries[0].Index, bodies, vital) }
 	failpoint.Hit("log.store.before")
-	err := s.update(func() error {
-		last := entries[0].Index - 1
+	var err error
+	if vital {
+		err = s.reserve.vital(store)
+	} else {
+		err = store()
+	}
+	failpoint.Hit("log.store.after")
+	return err
+}
+
+// store appends encoded entries, the first of which has an index.
+func (s *logStore) store(first uint64, bodies [][]byte, vital bool) error {
+	return s.update(func() error {
+		last := first - 1
 		if have := s.last(); have > 0 && (last > have || last+1 < s.first) {
 			return fmt.Errorf("%w: entry %d does not follow entries %d to %d", errRefused, last+1, s.first, have)
 		}
 		for rest := bodies; len(rest) > 0; {
 			n := s.fit(rest)
 			last += uint64(n)
-			if err := s.append(&logChange{entries: rest[:n], last: last}); err != nil {
+			if err := s.append(&logChange{entries: rest[:n], last: last, vital: vital}); err != nil {
 				return err
 			}
 			rest = rest[n:]
 		}
 		return nil
 	})
-	failpoint.Hit("log.store.after")
-	return err
 }
 
 // largestEntry fits into a batch, with all that is in it besides.

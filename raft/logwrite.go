@@ -14,6 +14,7 @@ type logChange struct {
 	last    uint64   // of the entries that are there then; 0 leaves none
 	state   map[string][]byte
 	sealed  bool
+	vital   bool // it may have the room that entries leave
 }
 
 // append makes a change, durably. The writer holds writing.
@@ -52,7 +53,7 @@ func (f *logDisk) put(c *logChange) error {
 	}
 	size += lengthBound * (len(f.chain) + len(f.free) + 2)
 	leave := f.leaves()
-	if len(c.entries) > 0 {
+	if len(c.entries) > 0 && !c.vital {
 		leave += leaveEntries
 	}
 	if err := f.place(partsFor(size), leave); err != nil {
@@ -213,7 +214,7 @@ func (f *logDisk) provide(need uint32) error {
 	for _, s := range f.segments() {
 		id = max(id, s.id)
 	}
-	s, err := createSegment(f.path, id+1, max(need, f.usual), nil)
+	s, err := f.create(f.path, id+1, max(need, f.usual), nil)
 	if err != nil {
 		return err
 	}
