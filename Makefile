@@ -83,6 +83,7 @@ dev: deps build kubectl images ## the same cluster, left running until Ctrl-C (a
 
 .PHONY: test
 test: deps build kubectl images ## all tests: unit, in-process cluster, end to end on real containerd (as root)
+	@tools/deps.sh mosquitto=mosquitto
 	go test $(PACKAGES)
 	$(MAKE) --no-print-directory e2e
 

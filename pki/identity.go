@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -180,6 +181,24 @@ func (ca *CA) Save(dir string) error {
 // the server's role counts, not the name in its certificate. alpn names the protocol.
 func (id *Identity) Dial(ctx context.Context, address, alpn string) (*tls.Conn, error) {
 	dialer := tls.Dialer{NetDialer: newDialer(), Config: id.ClientConfig(alpn)}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*tls.Conn), nil
+}
+
+// DialNamed opens a TLS connection to a peer that is not of the cluster, such as a message broker: its certificate is for the
+// host of the address and from one of the roots.
+func (id *Identity) DialNamed(ctx context.Context, address string, roots *x509.CertPool, alpn string) (*tls.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	dialer := tls.Dialer{NetDialer: newDialer(), Config: &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{alpn}, Time: Now, RootCAs: roots, ServerName: host,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.cert.Load(), nil },
+	}}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err

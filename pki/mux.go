@@ -17,6 +17,7 @@ const (
 	ProtoLink = "shoal-link/1" // devices' mailboxes and tunnels: node certificates
 	ProtoRaft = "shoal-raft/1" // the control plane: server certificates
 	ProtoJoin = "shoal-join/1" // devices that have no certificate yet: any self-signed one
+	ProtoMQTT = "mqtt"         // devices' mailboxes over MQTT (the name is IANA's): node certificates
 )
 
 const (
@@ -33,7 +34,7 @@ type Mux struct {
 	config *tls.Config
 	logger *slog.Logger
 
-	api, link, raft, join *muxListener
+	api, link, raft, join, mqtt *muxListener
 
 	conns      chan struct{}
 	handshakes chan struct{}
@@ -46,7 +47,7 @@ func NewMux(tcp net.Listener, id *Identity, logger *slog.Logger) *Mux {
 		conns:      make(chan struct{}, maxConns),
 		handshakes: make(chan struct{}, maxHandshakes),
 	}
-	for _, l := range []**muxListener{&m.api, &m.link, &m.raft, &m.join} {
+	for _, l := range []**muxListener{&m.api, &m.link, &m.raft, &m.join, &m.mqtt} {
 		*l = &muxListener{addr: tcp.Addr(), queue: make(chan net.Conn), done: make(chan struct{})}
 	}
 	m.config = id.serverConfig()
@@ -58,6 +59,9 @@ func (m *Mux) API() net.Listener { return m.api }
 
 // Link accepts devices.
 func (m *Mux) Link() net.Listener { return m.link }
+
+// MQTT accepts devices that speak MQTT.
+func (m *Mux) MQTT() net.Listener { return m.mqtt }
 
 // Raft accepts other servers.
 func (m *Mux) Raft() net.Listener { return m.raft }
@@ -96,6 +100,7 @@ func (id *Identity) serverConfig() *tls.Config {
 	api := with(tls.VerifyClientCertIfGiven, nil, "h2", "http/1.1")
 	special := map[string]*tls.Config{
 		ProtoLink: with(tls.RequireAndVerifyClientCert, isNode, ProtoLink),
+		ProtoMQTT: with(tls.RequireAndVerifyClientCert, isNode, ProtoMQTT),
 		ProtoRaft: with(tls.RequireAndVerifyClientCert, isServer, ProtoRaft),
 		ProtoJoin: with(tls.RequireAnyClientCert, nil, ProtoJoin),
 	}
@@ -119,7 +124,7 @@ func (m *Mux) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer func() {
-		for _, l := range []*muxListener{m.api, m.link, m.raft, m.join} {
+		for _, l := range []*muxListener{m.api, m.link, m.raft, m.join, m.mqtt} {
 			_ = l.Close()
 		}
 	}()
@@ -183,6 +188,8 @@ func (m *Mux) serve(ctx context.Context, raw net.Conn) {
 	switch conn.ConnectionState().NegotiatedProtocol {
 	case ProtoLink:
 		l = m.link
+	case ProtoMQTT:
+		l = m.mqtt
 	case ProtoRaft:
 		l = m.raft
 	case ProtoJoin:
