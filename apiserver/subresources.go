@@ -6,7 +6,6 @@ import (
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -69,28 +68,6 @@ func bind(pod *corev1.Pod, b *corev1.Binding) error {
 	}
 	pod.Status.Conditions = append(pod.Status.Conditions, scheduled)
 	return nil
-}
-
-// serveEviction deletes a pod on behalf of somebody who clears a node. Disruption budgets do not exist yet.
-func (s *Server) serveEviction(w http.ResponseWriter, req *request) error {
-	var eviction policyv1.Eviction
-	if err := s.decode(req, policyv1.SchemeGroupVersion.WithKind("Eviction"), &eviction); err != nil {
-		return err
-	}
-	if eviction.Name != "" && eviction.Name != req.name {
-		return errBadRequest("name in URL does not match name in Eviction object")
-	}
-	opts := eviction.DeleteOptions
-	if opts == nil {
-		opts = &metav1.DeleteOptions{}
-	}
-	if dryRun := req.query["dryRun"]; len(dryRun) > 0 {
-		opts.DryRun = dryRun
-	}
-	if _, err := s.cfg.Client.Delete(req.Context(), req.key(), opts); err != nil {
-		return err
-	}
-	return s.writeSuccess(w, req, http.StatusCreated, nil)
 }
 
 // serveFinalize sets what still holds a namespace back, and nothing else.

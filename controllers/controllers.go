@@ -31,6 +31,11 @@ const (
 	serviceAccounts = "serviceaccounts"
 	configMaps      = "configmaps"
 	resourceQuotas  = "resourcequotas"
+	budgets         = "poddisruptionbudgets.policy"
+	statefulSets    = "statefulsets.apps"
+
+	replicationControllers = "replicationcontrollers"
+
 	services        = "services"
 	endpoints       = "endpoints"
 	endpointSlices  = "endpointslices.discovery.k8s.io"
@@ -128,6 +133,7 @@ func New(cfg Config) (*Controllers, error) {
 	c.addRoles()
 	c.addPriorityClasses()
 	c.addQuotas()
+	c.addDisruption()
 	if c.serviceNet.IsValid() {
 		c.addServiceAddresses()
 		c.addKubernetesService()
