@@ -39,7 +39,8 @@ func (z *Authorizer) Authorize(ctx context.Context, a *access.Attributes) (allow
 	return false, strings.TrimSuffix(reason+", "+why, ", ")
 }
 
-// Guards look at what users write: that it grants nobody more than the user may grant, and is a device's own.
+// Guards look at what users write: that it grants nobody more than the user may grant, and is a device's own, and that certificates
+// are approved and signed by those who may.
 func (z *Authorizer) Guards() []store.Admitter {
-	return []store.Admitter{rbac.NoEscalation(z.roles, z), nodes.Guard()}
+	return []store.Admitter{rbac.NoEscalation(z.roles, z), nodes.Guard(), signerGuard(z)}
 }

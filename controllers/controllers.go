@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	certificatesv1 "k8s.io/api/certificates/v1"
 
 	"github.com/shoal-edge/shoal/store"
 	"github.com/shoal-edge/shoal/store/quota"
@@ -32,6 +33,8 @@ const (
 	configMaps      = "configmaps"
 	resourceQuotas  = "resourcequotas"
 	budgets         = "poddisruptionbudgets.policy"
+	jobs            = "jobs.batch"
+	signingRequests = "certificatesigningrequests.certificates.k8s.io"
 	statefulSets    = "statefulsets.apps"
 
 	replicationControllers = "replicationcontrollers"
@@ -85,6 +88,10 @@ type Config struct {
 	Events        int
 	EventLifetime time.Duration
 
+	// SignClient certifies a client of the API, for a PKCS #10 request in PEM. An error is told whoever made the request. Nil: nobody
+	// signs.
+	SignClient func(request []byte, usages []certificatesv1.KeyUsage, life time.Duration) ([]byte, error)
+
 	// Quotas counts what quotas limit; admission may share it. Nil: one of its own.
 	Quotas *quota.Counter
 }
@@ -134,6 +141,10 @@ func New(cfg Config) (*Controllers, error) {
 	c.addPriorityClasses()
 	c.addQuotas()
 	c.addDisruption()
+	c.addJobExpiry()
+	if cfg.SignClient != nil {
+		c.addSigner()
+	}
 	if c.serviceNet.IsValid() {
 		c.addServiceAddresses()
 		c.addKubernetesService()

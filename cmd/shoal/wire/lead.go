@@ -2,9 +2,11 @@ package wire
 
 import (
 	"context"
+	"crypto/x509"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	certificatesv1 "k8s.io/api/certificates/v1"
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/controllers"
@@ -35,6 +37,7 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 
 		ServiceCIDR: s.o.Config.Server.ServiceCIDR,
 		Servers:     s.servers,
+		SignClient:  s.signClient,
 		Unreachable: func(node string) {
 			if hub := s.hub.Load(); hub != nil {
 				hub.Kick(node)
@@ -58,6 +61,20 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 	group.Go(func() error { return s.reseal(ctx, dispatcher.Compare) })
 	group.Go(func() error { return s.admitDevices(ctx, hub) })
 	return group.Wait()
+}
+
+// signClient certifies clients of the API.
+func (s *Server) signClient(request []byte, usages []certificatesv1.KeyUsage, life time.Duration) ([]byte, error) {
+	var usage x509.KeyUsage
+	for _, u := range usages {
+		switch u {
+		case certificatesv1.UsageDigitalSignature:
+			usage |= x509.KeyUsageDigitalSignature
+		case certificatesv1.UsageKeyEncipherment:
+			usage |= x509.KeyUsageKeyEncipherment
+		}
+	}
+	return s.id.ca.SignClient(request, usage, life)
 }
 
 // claimOwnName binds the server's own name to its key: nobody joined it by a token if it founded the cluster.

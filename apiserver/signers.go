@@ -1,0 +1,79 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/kubernetes/pkg/apis/certificates"
+
+	"github.com/shoal-edge/shoal/apiserver/access"
+	"github.com/shoal-edge/shoal/store"
+)
+
+// signerGuard lets users approve, and sign, only the requests of signers that they may "approve" and "sign", and refuses requests for
+// certificates of administrators and of members of the cluster: those come from shoal itself.
+func signerGuard(authorizer access.Authorizer) store.Admitter {
+	return store.AdmitFunc(func(ctx context.Context, a *store.Admission) error {
+		if a.Operation == store.OpDelete {
+			return nil
+		}
+		r, ok := a.Object.(*certificatesv1.CertificateSigningRequest)
+		if !ok {
+			return nil
+		}
+		user := access.FromContext(ctx)
+		if user == nil {
+			return errors.New("no user on context")
+		}
+		older, _ := a.Old.(*certificatesv1.CertificateSigningRequest)
+		switch a.Subresource {
+		case "":
+			return mayAsk(r)
+		case "approval":
+			if !mayServe(ctx, authorizer, user, "approve", older.Spec.SignerName) {
+				return fmt.Errorf("user not permitted to approve requests with signerName %q", older.Spec.SignerName)
+			}
+		case "status":
+			same := string(older.Status.Certificate) == string(r.Status.Certificate) &&
+				apiequality.Semantic.DeepEqual(older.Status.Conditions, r.Status.Conditions)
+			if !same && !mayServe(ctx, authorizer, user, "sign", older.Spec.SignerName) {
+				return fmt.Errorf("user not permitted to sign requests with signerName %q", older.Spec.SignerName)
+			}
+		}
+		return nil
+	})
+}
+
+// mayServe asks for the signer itself, and for all of its domain.
+func mayServe(ctx context.Context, authorizer access.Authorizer, user *access.User, verb, signer string) bool {
+	domain, _, _ := strings.Cut(signer, "/")
+	for _, name := range []string{signer, domain + "/*"} {
+		allowed, _ := authorizer.Authorize(ctx, &access.Attributes{
+			User: user, Verb: verb, Group: certificatesv1.GroupName, Version: "*", Resource: "signers", Name: name,
+		})
+		if allowed {
+			return true
+		}
+	}
+	return false
+}
+
+func mayAsk(r *certificatesv1.CertificateSigningRequest) error {
+	if r.Spec.SignerName != certificatesv1.KubeAPIServerClientSignerName {
+		return nil
+	}
+	asked, err := certificates.ParseCSR(r.Spec.Request)
+	if err != nil {
+		return fmt.Errorf("failed to parse CSR: %w", err)
+	}
+	for _, group := range asked.Subject.Organization {
+		if group == access.Masters || group == access.Nodes || strings.HasPrefix(group, "system:shoal:") {
+			return fmt.Errorf("use of %s signer with %s group is not allowed", certificatesv1.KubeAPIServerClientSignerName, group)
+		}
+	}
+	return nil
+}
