@@ -28,7 +28,7 @@ func pods() *Kind {
 		Categories:   []string{"all"},
 		Namespaced:   true,
 		Verbs:        crud(),
-		Subresources: []string{"attach", "binding", "ephemeralcontainers", "eviction", "exec", "log", "portforward", "proxy", "status"},
+		Subresources: []string{"attach", "binding", "ephemeralcontainers", "eviction", "exec", "log", "portforward", "proxy", "resize", "status"},
 		New:          func() Object { return &corev1.Pod{} },
 		NewList:      func() runtime.Object { return &corev1.PodList{} },
 		Default:      func(o Object) { corev1defaults.SetObjectDefaults_Pod(o.(*corev1.Pod)) },
@@ -61,6 +61,9 @@ func pods() *Kind {
 			validate: func(n, o *core.Pod) field.ErrorList {
 				return validation.ValidatePodEphemeralContainersUpdate(n, o, podOptions(n, o))
 			},
+		}, "resize": {
+			prepare:  prepareResize,
+			validate: func(n, o *core.Pod) field.ErrorList { return validation.ValidatePodResize(n, o, podOptions(n, o)) },
 		}},
 		warn: func(n, o *core.Pod) []string {
 			if o != nil {

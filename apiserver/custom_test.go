@@ -334,6 +334,10 @@ func TestCustomObjectsAreListedAndWatched(t *testing.T) {
 func TestDefinitionsAreDiscovered(t *testing.T) {
 	b := newBed(t)
 	b.mustDo(call{path: "/apis/example.com"}, http.StatusNotFound)
+	aggregated := call{path: "/apis", header: accept("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")}
+	if _, data := b.do(aggregated); strings.Contains(string(data), "example.com") {
+		t.Error("it is told of before it is defined")
+	}
 	b.define(widgetDefinition)
 	group := b.mustDo(call{path: "/apis/example.com"}, http.StatusOK)
 	if got := group["preferredVersion"].(object)["version"]; got != "v1" || len(group["versions"].([]any)) != 2 {
@@ -343,7 +347,7 @@ func TestDefinitionsAreDiscovered(t *testing.T) {
 	mustContain(t, data, `"name":"widgets","singularName":"widget","namespaced":true,"kind":"Widget"`)
 	mustContain(t, data, `"shortNames":["wd"],"categories":["all"]`)
 	mustContain(t, data, `{"name":"widgets/scale","singularName":"","namespaced":true,"group":"autoscaling","version":"v1","kind":"Scale"`)
-	_, data = b.do(call{path: "/apis", header: accept("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")})
+	_, data = b.do(aggregated)
 	mustContain(t, data, `"resource":"widgets","responseKind":{"group":"example.com","version":"v1beta1","kind":"Widget"}`)
 	index := b.mustDo(call{path: "/openapi/v3"}, http.StatusOK)
 	url := index["paths"].(object)["apis/example.com/v1"].(object)["serverRelativeURL"].(string)

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 	"github.com/shoal-edge/shoal/apiserver/reviews"
 )
 
@@ -227,21 +228,51 @@ func wantsAggregated(r *http.Request) bool {
 }
 
 func (s *Server) serveAggregated(w http.ResponseWriter, req *request, core bool) error {
-	data, err := json.Marshal(s.catalogue().aggregated(core))
+	d, err := s.discovery.document(core, s.customVersions(), s.catalogue)
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(data)
-	etag := `"` + strings.ToUpper(hex.EncodeToString(sum[:])) + `"`
-	w.Header().Set("Etag", etag)
+	w.Header().Set("Etag", d.etag)
 	w.Header().Set("Vary", "Accept")
-	if req.Header.Get("If-None-Match") == etag {
+	if req.Header.Get("If-None-Match") == d.etag {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
 	s.begin(w, req, http.StatusOK, mediaJSON+";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
-	_, _ = w.Write(append(data, '\n')) // the client has gone: there is nobody to tell
+	_, _ = w.Write(d.data) // the client has gone: there is nobody to tell
 	return nil
+}
+
+// discovered keeps the documents of aggregated discovery, which every kubectl asks for, until the defined kinds change. It has none
+// before anybody asks.
+type discovered struct {
+	mu        sync.Mutex
+	defined   []*custom.Version          // that the documents are of
+	documents map[bool]discoveryDocument // of the core group, and of the others
+}
+
+type discoveryDocument struct {
+	data []byte
+	etag string
+}
+
+func (d *discovered) document(core bool, defined []*custom.Version, all func() catalogue) (discoveryDocument, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.documents == nil || !slices.Equal(d.defined, defined) { // a definition that changes is another one
+		d.defined, d.documents = defined, map[bool]discoveryDocument{}
+	}
+	if made, ok := d.documents[core]; ok {
+		return made, nil
+	}
+	data, err := json.Marshal(all().aggregated(core))
+	if err != nil {
+		return discoveryDocument{}, err
+	}
+	sum := sha256.Sum256(data)
+	made := discoveryDocument{append(data, '\n'), `"` + strings.ToUpper(hex.EncodeToString(sum[:])) + `"`}
+	d.documents[core] = made
+	return made, nil
 }
 
 // aggregated is discovery in one piece: of the core group, or of all the others.

@@ -19,7 +19,7 @@ import (
 // notYet are the parts of served groups that upstream has and shoal does not; csinodes/status is behind a gate that is off.
 var notYet = []string{
 	"csinodes/status", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings",
-	"bindings", "componentstatuses", "pods/resize",
+	"bindings", "componentstatuses",
 	"services/proxy", "clustertrustbundles", "podcertificaterequests", "podcertificaterequests/status",
 }
 

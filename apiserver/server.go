@@ -101,6 +101,7 @@ type Server struct {
 	metrics        *metrics
 	formats        *formats
 	fields         *fieldmanager.Managers
+	discovery      discovered
 
 	transfers sync.Mutex    // one snapshot at a time
 	strangers *rate.Limiter // of those who are nobody, in the audit log

@@ -27,6 +27,14 @@ func resetFilter(kind *api.Kind, sub string) fieldpath.Filter {
 	switch {
 	case sub == "ephemeralcontainers":
 		return fieldpath.NewIncludeMatcherFilter(fieldpath.MakePrefixMatcherOrDie("spec", "ephemeralContainers"))
+	case sub == "resize":
+		var fields []*fieldpath.SetMatcher
+		for _, list := range []string{"containers", "initContainers"} {
+			for _, name := range []string{"resources", "resizePolicy"} {
+				fields = append(fields, fieldpath.MakePrefixMatcherOrDie("spec", list, fieldpath.MatchAnyPathElement(), name))
+			}
+		}
+		return fieldpath.NewIncludeMatcherFilter(fields...)
 	case ok:
 	case sub == "status":
 		paths = []fieldpath.Path{fieldpath.MakePathOrDie("spec")}
