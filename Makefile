@@ -3,7 +3,10 @@
 SHELL := /bin/sh
 
 export CGO_ENABLED := 0
-export GOFLAGS := -trimpath -tags=grpcnotrace -buildvcs=false
+# Upstream's types, defaults and validation are a third of the program and run a few times a request: without inlining they are
+# 2 MB smaller, and copying an object takes 2 us more.
+SMALL := kubernetes api apiextensions-apiserver kube-openapi cri-api component-base component-helpers pod-security-admission
+export GOFLAGS := -trimpath -tags=grpcnotrace -buildvcs=false $(SMALL:%=-gcflags=k8s.io/%/...=-l)
 # Built with what go.mod names and with what is on this machine: no toolchain of another version is fetched.
 export GOTOOLCHAIN := local
 
@@ -142,6 +145,10 @@ size: build ## the binary's size against its limit
 .PHONY: docs
 docs: ## check that the links in the documentation lead somewhere
 	@tools/doclinks.sh
+
+.PHONY: env
+env: ## print what a shell needs to call go as these targets do: eval "$$(make env)"
+	@echo 'export CGO_ENABLED=$(CGO_ENABLED) GOTOOLCHAIN=$(GOTOOLCHAIN) GOFLAGS="$(GOFLAGS)"'
 
 .PHONY: clean
 clean: ## remove what was built
