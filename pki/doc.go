@@ -30,7 +30,7 @@ func expired(leaf *x509.Certificate) error {
 	return fmt.Errorf("the certificate of %q ended on %s", leaf.Subject.CommonName, leaf.NotAfter.UTC().Format(time.DateOnly))
 }
 
-// aFixedTime is within the life of every certificate. TLS stacks judge by it, which leaves the end of a certificate to expired.
+// aFixedTime is within the life of every member's certificate. TLS stacks judge by it, which leaves the end of one to expired.
 func aFixedTime() time.Time { return Floor }
 
 // Now is the time for judging certificates: the clock, or Floor when the clock stands before it.

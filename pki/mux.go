@@ -98,6 +98,7 @@ func (id *Identity) serverConfig() *tls.Config {
 	isNode := func(c *x509.Certificate) bool { _, ok := NodeName(c); return ok }
 	isServer := func(c *x509.Certificate) bool { _, ok := ServerName(c); return ok }
 	api := with(tls.VerifyClientCertIfGiven, nil, "h2", "http/1.1")
+	api.Time = Now // clients of the API are certified from some time on, and servers for as long as there is the authority
 	special := map[string]*tls.Config{
 		ProtoLink: with(tls.RequireAndVerifyClientCert, isNode, ProtoLink),
 		ProtoMQTT: with(tls.RequireAndVerifyClientCert, isNode, ProtoMQTT),
