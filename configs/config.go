@@ -70,6 +70,7 @@ type Server struct {
 	SecretsKeyFile string      `yaml:"secretsKeyFile"`
 	Audit          Audit       `yaml:"audit"`
 	PodSecurity    PodSecurity `yaml:"podSecurity"`
+	MQTT           ServerMQTT  `yaml:"mqtt"`
 }
 
 // PodSecurity says what pods may ask of their devices in namespaces whose labels do not say it, and who is not asked.
@@ -105,6 +106,19 @@ func (p *PodSecurity) Labels() map[string]string {
 		}
 	}
 	return labels
+}
+
+// ServerMQTT configures the devices' links over MQTT. Every server has a broker of its own behind Listen (the protocol is told
+// apart in the TLS handshake), so that nothing needs to be set.
+type ServerMQTT struct {
+	// Listen is a further address for MQTT alone, such as 0.0.0.0:8883, for networks that let nothing else through.
+	// Default: none.
+	Listen string `yaml:"listen"`
+	// Brokers are the host:port addresses of brokers elsewhere, such as Mosquitto, which the leader joins. Default: none.
+	Brokers []string `yaml:"brokers"`
+	// CAFile holds the certificates (PEM) by which those brokers are known, by their names. Default: they have certificates of
+	// servers of this cluster.
+	CAFile string `yaml:"caFile"`
 }
 
 // Audit configures the record of requests to the API.
@@ -143,6 +157,10 @@ type Agent struct {
 	ImageGC ImageGC `yaml:"imageGC"`
 	// Heartbeat is how often a silent link says that it is alive. Default: 10s.
 	Heartbeat time.Duration `yaml:"heartbeat"`
+	// Links are the kinds of links to the control plane, grpc and mqtt, the most wanted first: while the first does not work the
+	// next is used. Default: [grpc, mqtt].
+	Links []string  `yaml:"links"`
+	MQTT  AgentMQTT `yaml:"mqtt"`
 	// Listen is the address for /livez, /readyz and /metrics, loopback by default: 127.0.0.1:10248. Empty: none.
 	Listen string `yaml:"listen"`
 	// Labels are added to the node.
@@ -152,6 +170,15 @@ type Agent struct {
 	// Devices are hardware that pods can ask for.
 	Devices    []Device   `yaml:"devices"`
 	Registries []Registry `yaml:"registries"`
+}
+
+// AgentMQTT configures the link over MQTT.
+type AgentMQTT struct {
+	// Brokers are host:port addresses of brokers elsewhere. Default: none, the servers' own are used.
+	Brokers []string `yaml:"brokers"`
+	// CAFile holds the certificates (PEM) by which those brokers are known, by their names. Default: they have certificates of
+	// servers of this cluster.
+	CAFile string `yaml:"caFile"`
 }
 
 // Device is one piece of hardware, offered as one unit of an extended resource and injected into the pod that gets it.

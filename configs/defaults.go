@@ -35,6 +35,12 @@ const (
 	DefaultAgentListen     = "127.0.0.1:10248"
 )
 
+// The kinds of links, as agent.links lists them.
+const (
+	LinkGRPC = "grpc"
+	LinkMQTT = "mqtt"
+)
+
 func (c *Config) setDefaults() error {
 	if c.NodeName == "" {
 		host, err := os.Hostname()
@@ -94,6 +100,9 @@ func (c *Config) setDefaults() error {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
+	}
+	if len(c.Agent.Links) == 0 {
+		c.Agent.Links = []string{LinkGRPC, LinkMQTT}
 	}
 	for i := range c.Agent.Devices {
 		if d := &c.Agent.Devices[i]; d.ContainerPath == "" {

@@ -56,6 +56,12 @@ func TestParseErrors(t *testing.T) {
 		"image collection":   {"agent: {imageGC: {highPercent: 70}}\n", "lowPercent 80 must be"},
 		"log level":          {"log: {level: loud}\n", "must be debug, info, warn or error"},
 		"label":              {"agent: {labels: {'a b': c}}\n", "agent.labels"},
+		"links":              {"agent: {links: [grpc, http]}\n", "unknown link \"http\"; known: grpc, mqtt"},
+		"links twice":        {"agent: {links: [grpc, grpc]}\n", "listed twice"},
+		"broker":             {"agent: {mqtt: {brokers: [broker]}}\n", "agent.mqtt.brokers: \"broker\" must be host:port"},
+		"broker's authority": {"server: {mqtt: {caFile: /x}}\n", "server.mqtt.caFile is set and server.mqtt.brokers is not"},
+		"MQTT port":          {"server: {mqtt: {listen: 8883}}\n", "server.mqtt.listen \"8883\" must be host:port"},
+		"unknown in MQTT":    {"agent: {mqtt: {broker: [a:1]}}\n", "did you mean \"brokers\"?"},
 		"advertised address": {"advertiseAddress: pi.local\n", "must be an IP address"},
 	} {
 		t.Run(name, func(t *testing.T) {

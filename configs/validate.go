@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,6 +77,14 @@ func (s *Server) validate() error {
 	if s.Voters != 1 && s.Voters != 3 && s.Voters != 5 {
 		return fmt.Errorf("server.voters %d must be 1, 3 or 5", s.Voters)
 	}
+	if s.MQTT.Listen != "" {
+		if _, _, err := net.SplitHostPort(s.MQTT.Listen); err != nil {
+			return fmt.Errorf("server.mqtt.listen %q must be host:port, such as 0.0.0.0:8883", s.MQTT.Listen)
+		}
+	}
+	if err := validateBrokers("server.mqtt", s.MQTT.Brokers, s.MQTT.CAFile); err != nil {
+		return err
+	}
 	return atLeast(
 		limit{"server.nodeGrace", s.NodeGrace, time.Second},
 		limit{"server.replaceAfter", s.ReplaceAfter, time.Second},
@@ -140,6 +149,17 @@ func (a *Agent) validate() error {
 	if gc := a.ImageGC; gc.LowPercent < 1 || gc.LowPercent >= gc.HighPercent || gc.HighPercent > 100 {
 		return fmt.Errorf("agent.imageGC: lowPercent %d must be at least 1 and below highPercent %d, which is at most 100", gc.LowPercent, gc.HighPercent)
 	}
+	for i, link := range a.Links {
+		if link != LinkGRPC && link != LinkMQTT {
+			return fmt.Errorf("agent.links: unknown link %q; known: %s, %s", link, LinkGRPC, LinkMQTT)
+		}
+		if slices.Contains(a.Links[:i], link) {
+			return fmt.Errorf("agent.links: %q is listed twice", link)
+		}
+	}
+	if err := validateBrokers("agent.mqtt", a.MQTT.Brokers, a.MQTT.CAFile); err != nil {
+		return err
+	}
 	return atLeast(
 		limit{"agent.heartbeat", a.Heartbeat, 500 * time.Millisecond},
 		limit{"agent.shutdownGrace", a.ShutdownGrace, time.Second},
@@ -169,6 +189,21 @@ func (r *Registry) validate() error {
 	}
 	if r.Endpoint == "" && len(r.Mirrors) == 0 && r.CAFile == "" && !r.InsecureSkipVerify && r.Username == "" {
 		return fmt.Errorf("nothing is said of %s", r.Host)
+	}
+	return nil
+}
+
+func validateBrokers(key string, brokers []string, caFile string) error {
+	for _, address := range brokers {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return fmt.Errorf("%s.brokers: %q must be host:port, such as mqtt.example.com:8883", key, address)
+		}
+	}
+	if caFile != "" && !filepath.IsAbs(caFile) {
+		return fmt.Errorf("%s.caFile %q must be an absolute path", key, caFile)
+	}
+	if caFile != "" && len(brokers) == 0 {
+		return fmt.Errorf("%s.caFile is set and %s.brokers is not", key, key)
 	}
 	return nil
 }

@@ -41,6 +41,9 @@ func (s *Signer) Verify(cert, message, signature []byte) (name, principal string
 	if err := s.id.verify(leaf); err != nil {
 		return "", "", fmt.Errorf("the peer's certificate: %w", err)
 	}
+	if err := expired(leaf); err != nil {
+		return "", "", err
+	}
 	name, ok := s.peers.NameOf(leaf)
 	if !ok {
 		return "", "", fmt.Errorf("the peer %q is not a %s of this cluster", leaf.Subject.CommonName, s.peers)

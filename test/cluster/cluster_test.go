@@ -41,11 +41,15 @@ func startFleet(t *testing.T, cfg fleet.Config) *cluster {
 	t.Helper()
 	cfg.Dir, cfg.Version = t.TempDir(), "test"
 	cfg.Logger = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	edit := cfg.Edit
 	cfg.Edit = func(c *configs.Config) {
 		c.Server.NodeGrace = 3 * time.Second
 		c.Server.ReplaceAfter = time.Second
 		c.Server.VoterGrace = 2 * time.Second
 		c.Agent.Heartbeat = 500 * time.Millisecond
+		if edit != nil {
+			edit(c)
+		}
 	}
 	f, err := fleet.New(cfg)
 	if err != nil {

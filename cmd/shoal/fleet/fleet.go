@@ -26,6 +26,8 @@ type Config struct {
 	Witness         bool
 	Version         string
 	Logger          *slog.Logger
+	// Sockets has the links go over the loopback interface, as on devices, instead of through memory. Cut does nothing then.
+	Sockets bool
 	// Edit changes a member's configuration before it starts. May be nil.
 	Edit func(c *configs.Config)
 	// Runtime configures the members' runtimes.
@@ -165,6 +167,9 @@ func (f *Fleet) StartMember(ctx context.Context, name string) error {
 	o := wire.Options{
 		Config: config, Logger: f.cfg.Logger.With("member", m.Name), Version: f.cfg.Version, Runtime: m.Runtime, Links: f.links,
 	}
+	if f.cfg.Sockets {
+		o.Links = nil
+	}
 	run, err := m.open(ctx, o)
 	if err != nil {
 		return fmt.Errorf("fleet: start %s: %w", name, err)
@@ -258,6 +263,9 @@ func (f *Fleet) Close() error {
 	f.links.Wait()
 	return err
 }
+
+// Running tells whether the member's process was started and not stopped.
+func (m *Member) Running() bool { return m.cancel != nil }
 
 // Done is closed when a member's process has ended, by itself or because it was stopped.
 func (m *Member) Done() <-chan struct{} { return m.done }

@@ -14,6 +14,7 @@ import (
 	"github.com/shoal-edge/shoal/agent"
 	"github.com/shoal-edge/shoal/agent/runtime"
 	"github.com/shoal-edge/shoal/agent/runtime/cri"
+	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/network"
 	"github.com/shoal-edge/shoal/pki"
 	"github.com/shoal-edge/shoal/transport"
@@ -83,10 +84,14 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 		return nil, err
 	}
 	registry.MustRegister(a.agent.Collectors()...)
+	carriers, err := a.carriers(id, a.servers(servers))
+	if err != nil {
+		return nil, err
+	}
 	a.link = transport.NewLink(transport.LinkConfig{
 		Name:      o.Config.NodeName,
 		Device:    a.agent,
-		Carriers:  []transport.Carrier{a.carrier(id, a.servers(servers))},
+		Carriers:  carriers,
 		Heartbeat: o.Config.Agent.Heartbeat,
 		Logger:    o.Logger,
 	})
@@ -142,11 +147,27 @@ func (a *Agent) servers(known []string) []string {
 	return slices.Concat(known, a.agent.Servers())
 }
 
-// carrier is how this process reaches the servers.
-func (a *Agent) carrier(id *identity, servers []string) transport.Carrier {
+// carriers are how this process reaches the servers, the most wanted way first.
+func (a *Agent) carriers(id *identity, servers []string) ([]transport.Carrier, error) {
 	if a.o.Links != nil {
-		return a.o.Links.Carrier(a.o.Config.NodeName, servers...)
+		return []transport.Carrier{a.o.Links.Carrier(a.o.Config.NodeName, servers...)}, nil
 	}
+	var carriers []transport.Carrier
+	for _, link := range a.o.Config.Agent.Links {
+		if link == configs.LinkGRPC {
+			carriers = append(carriers, a.grpcCarrier(id, servers))
+			continue
+		}
+		carrier, err := a.mqttCarrier(id, servers)
+		if err != nil {
+			return nil, err
+		}
+		carriers = append(carriers, carrier)
+	}
+	return carriers, nil
+}
+
+func (a *Agent) grpcCarrier(id *identity, servers []string) transport.Carrier {
 	return grpc.NewClient(grpc.ClientConfig{
 		Device:  a.o.Config.NodeName,
 		Servers: servers,

@@ -30,6 +30,7 @@ import (
 	"github.com/shoal-edge/shoal/store/quota"
 	"github.com/shoal-edge/shoal/transport"
 	"github.com/shoal-edge/shoal/transport/grpc"
+	"github.com/shoal-edge/shoal/transport/mqtt"
 )
 
 // Server is one member of the control plane, with the agent of its device.
@@ -51,6 +52,11 @@ type Server struct {
 	registry *prometheus.Registry
 	agent    *Agent
 	audit    *audit.Log // nil: nothing is recorded
+	mqtt     *mqtt.Server
+	mqttTCP  net.Listener // the further address for MQTT; nil: none
+	mqttMux  *pki.Mux     // over mqttTCP
+
+	dialBroker func(ctx context.Context, address string) (net.Conn, error)
 }
 
 // volatile is the store of one leadership, and who writes to it.
@@ -71,6 +77,7 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	}
 	defer func() {
 		if err != nil {
+			s.closeMQTT()
 			err = errors.Join(err, s.leave())
 		}
 	}()
@@ -87,12 +94,16 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.mux = pki.NewMux(s.listener, s.id.server, o.Logger)
+	if err := s.openMQTT(ctx); err != nil {
+		return nil, err
+	}
 	servers := []string{s.loopback()}
 	if err := s.openStore(); errors.Is(err, raft.ErrSuperseded) {
 		// Its pods are the cluster's business, whatever became of its part in the control plane.
 		o.Logger.Error("this device runs as an agent only", "error", err)
 		servers = o.Config.Join.Servers
 		_ = s.listener.Close()
+		s.closeMQTT()
 	} else if err != nil {
 		return nil, err
 	}
@@ -249,6 +260,11 @@ func (s *Server) runControlPlane(ctx context.Context, group *errgroup.Group) {
 		links := grpc.NewServer(grpc.ServerConfig{Acceptor: s.gate, Device: deviceOf, Logger: s.o.Logger})
 		return links.Run(ctx, s.mux.Link())
 	})
+	group.Go(func() error { return s.mqtt.Run(ctx, s.mux.MQTT()) })
+	if s.mqttMux != nil {
+		group.Go(func() error { return s.mqttMux.Run(ctx) })
+		group.Go(func() error { return s.mqtt.Run(ctx, s.mqttMux.MQTT()) })
+	}
 	group.Go(func() error { return s.node.Run(ctx, s.lead) })
 	group.Go(func() error {
 		return followAddress(ctx, s.o.Config.AdvertiseAddress, s.o.Config.PresentAddress, addressLook)
