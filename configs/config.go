@@ -155,7 +155,10 @@ type Agent struct {
 	PodPids int64 `yaml:"podPids"`
 	// ImageGC says when images that no pod needs are removed.
 	ImageGC ImageGC `yaml:"imageGC"`
-	// Heartbeat is how often a silent link says that it is alive. Default: 10s.
+	// Idle is how much a quiet link may cost: normal, or frugal, about 0.7 MB a month, for links that are paid by the byte. Then
+	// a device that is lost is missed after half an hour only. Default: normal.
+	Idle string `yaml:"idle"`
+	// Heartbeat is how often a quiet link says that it is alive. Default: what Idle and the kind of link ask for.
 	Heartbeat time.Duration `yaml:"heartbeat"`
 	// Links are the kinds of links to the control plane, grpc and mqtt, the most wanted first: while the first does not work the
 	// next is used. Default: [grpc, mqtt].

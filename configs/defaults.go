@@ -27,7 +27,6 @@ const (
 	DefaultImageGCHigh     = 85
 	DefaultImageGCLow      = 80
 	DefaultShutdownGrace   = 30 * time.Second
-	DefaultHeartbeat       = 10 * time.Second
 	DefaultContainerd      = "/run/containerd/containerd.sock"
 	DefaultCNIConfDir      = "/etc/cni/net.d"
 	DefaultRegistryConfDir = "/etc/containerd/certs.d"
@@ -39,6 +38,12 @@ const (
 const (
 	LinkGRPC = "grpc"
 	LinkMQTT = "mqtt"
+)
+
+// What a quiet link may cost, as agent.idle says it.
+const (
+	IdleNormal = "normal"
+	IdleFrugal = "frugal"
 )
 
 func (c *Config) setDefaults() error {
@@ -63,6 +68,7 @@ func (c *Config) setDefaults() error {
 		{&c.Agent.RegistryConfDir, DefaultRegistryConfDir},
 		{&c.Agent.CgroupParent, DefaultCgroupParent},
 		{&c.Agent.Listen, DefaultAgentListen},
+		{&c.Agent.Idle, IdleNormal},
 		{&c.Log.Level, "info"},
 		{&c.Log.Format, "text"},
 	} {
@@ -78,7 +84,6 @@ func (c *Config) setDefaults() error {
 		{&c.Server.ReplaceAfter, DefaultReplaceAfter},
 		{&c.Server.ElectionTimeout, DefaultElectionTimeout},
 		{&c.Server.VoterGrace, DefaultVoterGrace},
-		{&c.Agent.Heartbeat, DefaultHeartbeat},
 		{&c.Agent.ShutdownGrace, DefaultShutdownGrace},
 	} {
 		if *d.field == 0 {

@@ -56,6 +56,8 @@ func TestParseErrors(t *testing.T) {
 		"image collection":   {"agent: {imageGC: {highPercent: 70}}\n", "lowPercent 80 must be"},
 		"log level":          {"log: {level: loud}\n", "must be debug, info, warn or error"},
 		"label":              {"agent: {labels: {'a b': c}}\n", "agent.labels"},
+		"idle":               {"agent: {idle: never}\n", "agent.idle \"never\" must be normal or frugal"},
+		"short heartbeat":    {"agent: {heartbeat: 1ms}\n", "agent.heartbeat 1ms must be at least 500ms"},
 		"links":              {"agent: {links: [grpc, http]}\n", "unknown link \"http\"; known: grpc, mqtt"},
 		"links twice":        {"agent: {links: [grpc, grpc]}\n", "listed twice"},
 		"broker":             {"agent: {mqtt: {brokers: [broker]}}\n", "agent.mqtt.brokers: \"broker\" must be host:port"},

@@ -160,10 +160,14 @@ func (a *Agent) validate() error {
 	if err := validateBrokers("agent.mqtt", a.MQTT.Brokers, a.MQTT.CAFile); err != nil {
 		return err
 	}
-	return atLeast(
-		limit{"agent.heartbeat", a.Heartbeat, 500 * time.Millisecond},
-		limit{"agent.shutdownGrace", a.ShutdownGrace, time.Second},
-	)
+	if a.Idle != IdleNormal && a.Idle != IdleFrugal {
+		return fmt.Errorf("agent.idle %q must be %s or %s", a.Idle, IdleNormal, IdleFrugal)
+	}
+	limits := []limit{{"agent.shutdownGrace", a.ShutdownGrace, time.Second}}
+	if a.Heartbeat != 0 { // else it is chosen by the kind of link
+		limits = append(limits, limit{"agent.heartbeat", a.Heartbeat, 500 * time.Millisecond})
+	}
+	return atLeast(limits...)
 }
 
 func (r *Registry) validate() error {

@@ -106,11 +106,27 @@ func (h *nodeHealth) judgeDisruption() bool {
 	return before != h.disrupted
 }
 
+// SilenceLabel is a label that a device gives its node when its link is quiet for longer than the grace: for how long the node may
+// be silent, as a Go duration. It is stored, so that a new leader knows it too.
+const (
+	SilenceLabel = "shoal.dev/silence"
+	maxSilence   = 24 * time.Hour
+)
+
+// grace is how long a node may be silent.
+func (h *nodeHealth) grace(node *corev1.Node) time.Duration {
+	silence, err := time.ParseDuration(node.Labels[SilenceLabel])
+	if err != nil {
+		return h.c.cfg.NodeGrace
+	}
+	return max(h.c.cfg.NodeGrace, min(silence, maxSilence))
+}
+
 // patience returns how much longer a node may be silent; at zero it is judged.
-func (h *nodeHealth) patience(node string) time.Duration {
+func (h *nodeHealth) patience(node string, grace time.Duration) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now, grace := time.Now(), h.c.cfg.NodeGrace
+	now := time.Now()
 	if _, ok := h.heard[node]; !ok {
 		h.heard[node] = now
 	}
@@ -140,7 +156,7 @@ func (h *nodeHealth) reconcile(ctx context.Context, k store.Key) (time.Duration,
 		}
 		return 0, err
 	}
-	left := h.patience(k.Name)
+	left := h.patience(k.Name, h.grace(node))
 	if left == 0 && nodeCondition(node, corev1.NodeReady) != corev1.ConditionUnknown {
 		var err error
 		if node, err = h.lose(ctx, node); err != nil {
@@ -157,7 +173,7 @@ func (h *nodeHealth) reconcile(ctx context.Context, k store.Key) (time.Duration,
 
 // lose writes that nobody knows how a node is.
 func (h *nodeHealth) lose(ctx context.Context, node *corev1.Node) (*corev1.Node, error) {
-	h.c.logger.Warn("a node is silent", "node", node.Name, "for", h.c.cfg.NodeGrace)
+	h.c.logger.Warn("a node is silent", "node", node.Name, "for", h.grace(node))
 	now := metav1.NewTime(h.c.now())
 	updated, err := h.c.client.Modify(ctx, key(nodes, "", node.Name), "status", func(object api.Object) error {
 		current := object.(*corev1.Node)

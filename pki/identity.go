@@ -180,8 +180,16 @@ func (ca *CA) Save(dir string) error {
 // Dial opens a TLS connection to a server of the cluster and checks that it is one. Addresses are hints that change, so
 // the server's role counts, not the name in its certificate. alpn names the protocol.
 func (id *Identity) Dial(ctx context.Context, address, alpn string) (*tls.Conn, error) {
-	dialer := tls.Dialer{NetDialer: newDialer(), Config: id.ClientConfig(alpn)}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	return dial(ctx, address, newDialer(), id.ClientConfig(alpn))
+}
+
+// DialLink is Dial for a device's link: its connections find out that the server is gone as p says.
+func (id *Identity) DialLink(ctx context.Context, address, alpn string, p Probing) (*tls.Conn, error) {
+	return dial(ctx, address, newProbingDialer(p), id.ClientConfig(alpn))
+}
+
+func dial(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (*tls.Conn, error) {
+	conn, err := (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -190,20 +198,15 @@ func (id *Identity) Dial(ctx context.Context, address, alpn string) (*tls.Conn, 
 
 // DialNamed opens a TLS connection to a peer that is not of the cluster, such as a message broker: its certificate is for the
 // host of the address and from one of the roots.
-func (id *Identity) DialNamed(ctx context.Context, address string, roots *x509.CertPool, alpn string) (*tls.Conn, error) {
+func (id *Identity) DialNamed(ctx context.Context, address string, roots *x509.CertPool, alpn string, p Probing) (*tls.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	dialer := tls.Dialer{NetDialer: newDialer(), Config: &tls.Config{
+	return dial(ctx, address, newProbingDialer(p), &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{alpn}, Time: Now, RootCAs: roots, ServerName: host,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.cert.Load(), nil },
-	}}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*tls.Conn), nil
+	})
 }
 
 // ClientConfig is the TLS configuration for reaching a server of the cluster, or, by ProtoRaft, also a witness. It does not ask

@@ -176,7 +176,7 @@ func acquire(slots chan struct{}) bool {
 }
 
 // serve does the handshake and hands the connection over.
-func (m *Mux) serve(ctx context.Context, raw net.Conn) {
+func (m *Mux) serve(ctx context.Context, raw *countedConn) {
 	conn := tls.Server(raw, m.config)
 	handshake, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -188,8 +188,10 @@ func (m *Mux) serve(ctx context.Context, raw net.Conn) {
 	l := m.api
 	switch conn.ConnectionState().NegotiatedProtocol {
 	case ProtoLink:
+		quiet(raw.Conn)
 		l = m.link
 	case ProtoMQTT:
+		quiet(raw.Conn)
 		l = m.mqtt
 	case ProtoRaft:
 		l = m.raft
@@ -210,6 +212,9 @@ type countedConn struct {
 	net.Conn
 	release func()
 }
+
+// NetConn is the connection under it, for those who ask the kernel about it.
+func (c *countedConn) NetConn() net.Conn { return c.Conn }
 
 func (c *countedConn) Close() error {
 	err := c.Conn.Close()

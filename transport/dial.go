@@ -67,6 +67,11 @@ func (h *Hub) AcceptTunnel(device, id string, conn net.Conn) error {
 		return errors.New("transport: nobody asked for this tunnel")
 	}
 	delete(h.dials, id)
+	if tunnel, ok := conn.(*Tunnel); ok {
+		if box := h.boxes[device]; box != nil {
+			tunnel.note(func(up bool, n int) { box.count(KindTunnel, up, n) })
+		}
+	}
 	d.conn <- conn
 	return nil
 }

@@ -216,6 +216,14 @@ func (c *foundConn) Recv() (*linkpb.Envelope, error) {
 	return e, err
 }
 
+// Frames is how many frames have come in, if the carrier counts them.
+func (c *foundConn) Frames() uint64 {
+	if conn, ok := c.Conn.(interface{ Frames() uint64 }); ok {
+		return conn.Frames()
+	}
+	return 0
+}
+
 // Close ends the link. A server whose link ends at once is not asked first again.
 func (c *foundConn) Close() error {
 	if time.Since(c.since) < brief {

@@ -20,7 +20,7 @@ type HubConfig struct {
 	Epoch  uint64
 	Owner  Owner
 	Logger *slog.Logger
-	// Silence is how long a link may be silent before it is cut. Default: 2m.
+	// Silence is how long a link may be silent before it is cut, unless the device has promised less. Default: 2m.
 	Silence time.Duration
 	// Retry is when an unacknowledged message is sent again. Default: 30s.
 	Retry time.Duration
@@ -32,6 +32,7 @@ type HubConfig struct {
 type Hub struct {
 	cfg   HubConfig
 	syncs chan struct{}
+	meter meter
 
 	mu      sync.Mutex
 	closed  bool
@@ -59,15 +60,25 @@ func NewHub(cfg HubConfig) *Hub {
 	}
 }
 
+// lookEvery is how often links are looked at.
+const lookEvery = 5 * time.Second
+
+// spread is within how many milliseconds devices are to come back should they lose their links.
+func (h *Hub) spread() uint32 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return uint32(min(len(h.boxes)*spreadPerDevice, maxSpread))
+}
+
 // Run cuts links that fell silent. When ctx ends it closes all links and returns once they are over.
 func (h *Hub) Run(ctx context.Context) error {
-	tick := time.NewTicker(h.cfg.Silence / 4)
+	tick := time.NewTicker(min(h.cfg.Silence/4, lookEvery))
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
 			for _, box := range h.all() {
-				box.cutIfSilent(now.Add(-h.cfg.Silence))
+				box.look(now)
 			}
 		case <-ctx.Done():
 			h.mu.Lock()

@@ -22,7 +22,7 @@ type LinkConfig struct {
 	Device   Device
 	Carriers []Carrier // the most wanted first; a later one is used while no earlier one works
 	Logger   *slog.Logger
-	// Heartbeat is how often a link that is silent says that it is alive. Default: 10s.
+	// Heartbeat is how often a link that is silent says that it is alive, by carriers that have no pace of their own. Default: 10s.
 	Heartbeat time.Duration
 	// Epoch numbers this start of the device; it must be greater than at the start before. Default: the clock. When the
 	// control plane knows a greater one, the link takes the next.
@@ -48,6 +48,7 @@ type Link struct {
 	wake    chan struct{}          // holds one
 	tunnels sync.WaitGroup
 	slots   chan struct{} // one for each tunnel that is served
+	spread  time.Duration // a link that is lost comes back within this time, at random; touched by Run and what it waits for
 	next    *found        // the connection to use now, made by climb; touched by Run and what it waits for
 
 	mu  sync.Mutex
@@ -118,6 +119,9 @@ func (l *Link) Run(ctx context.Context) error {
 			failures = 0
 		}
 		pause := l.pause(failures)
+		if !errors.Is(err, errConnect) && l.spread > 0 {
+			pause = max(pause, rand.N(l.spread))
+		}
 		l.cfg.Logger.Log(ctx, level(failures), "no link to the control plane", "reason", err, "retry", pause.Round(time.Millisecond))
 		select {
 		case <-time.After(pause):
@@ -138,6 +142,10 @@ func (l *Link) once(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &deviceSession{link: l, conn: conn, heard: make(chan struct{}, 1), in: inbox{limit: maxDesired}}
+	s.every = l.cfg.Heartbeat
+	if p, ok := carrier.(paced); ok && p.Beat() > 0 {
+		s.every = p.Beat()
+	}
 	if err := s.greet(carrier); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shoal-edge/shoal/transport/linkpb"
@@ -21,6 +22,8 @@ type mailbox struct {
 	in   inbox    // touched by the link that has the turn only, under mu
 	out  outbox
 	live bool // the device's state was asked for: changes are queued from here on
+
+	up, down atomic.Uint64 // bytes of messages and tunnels
 
 	arrivals int // counts the links that came; only the newest is served
 }
@@ -40,7 +43,9 @@ type hubLink struct {
 	tellGap bool
 	beats   int // heartbeats since something was sent
 	tunnels []string
-	heard   time.Time
+	heard   time.Time          // a message
+	beat    time.Duration      // how often the device promised one; 0: it did not say
+	came    uint32             // TCP segments, when last looked at
 	reports []*linkpb.Envelope // wait for the owner
 	working bool
 	retry   *time.Timer
@@ -128,9 +133,9 @@ func (b *mailbox) end(link *hubLink) {
 // read greets the device and takes its messages until the link fails.
 func (b *mailbox) read(link *hubLink) error {
 	b.mu.Lock()
-	hello := &linkpb.Envelope{Epoch: b.hub.cfg.Epoch, AckEpoch: b.in.epoch, AckSeq: b.in.seq}
+	hello := &linkpb.Envelope{Epoch: b.hub.cfg.Epoch, AckEpoch: b.in.epoch, AckSeq: b.in.seq, Spread: b.hub.spread()}
 	b.mu.Unlock()
-	if err := sendWithin(link.conn, hello); err != nil {
+	if err := b.transmit(link, hello); err != nil {
 		return fmt.Errorf("greet %s: %w", b.device, err)
 	}
 	for {
@@ -138,6 +143,7 @@ func (b *mailbox) read(link *hubLink) error {
 		if err != nil {
 			return fmt.Errorf("receive from %s: %w", b.device, err)
 		}
+		b.countMessage(e, true)
 		b.hub.cfg.Owner.Heard(b.device)
 		if err := b.hear(link, e); err != nil {
 			return fmt.Errorf("message from %s: %w", b.device, err)
@@ -153,6 +159,7 @@ func (b *mailbox) hear(link *hubLink, e *linkpb.Envelope) error {
 	switch {
 	case !link.started:
 		link.started = true
+		link.beat = time.Duration(e.Beat) * time.Second
 		link.tracked = b.out.resume(e.AckEpoch, e.AckSeq) && !e.WantFull
 		b.out.whole = true
 	case e.WantFull && b.out.flight.isWhole():
@@ -164,7 +171,7 @@ func (b *mailbox) hear(link *hubLink, e *linkpb.Envelope) error {
 	}
 	if e.Seq == 0 {
 		// The device learns from an answer now and then that somebody is there.
-		if link.beats++; link.beats >= 2 {
+		if link.beats++; link.beats >= 2 || link.beat >= longBeat {
 			link.owesAck = true
 		}
 	} else {
@@ -245,11 +252,25 @@ func (b *mailbox) kick() {
 	}
 }
 
-func (b *mailbox) cutIfSilent(since time.Time) {
+// look finds out whether the device is still there: from its TCP, which may speak while it has nothing to say itself.
+func (b *mailbox) look(now time.Time) {
 	b.mu.Lock()
 	link := b.link
-	silent := link != nil && link.heard.Before(since)
+	if link == nil || link.ended {
+		b.mu.Unlock()
+		return
+	}
+	there := false
+	if conn, ok := link.conn.(alive); ok && link.started {
+		if n, ok := conn.Segments(); ok && n != link.came {
+			link.came, there = n, true
+		}
+	}
+	silent := now.Sub(link.heard) > max(b.hub.cfg.Silence, link.beat*5/2)
 	b.mu.Unlock()
+	if there {
+		b.hub.cfg.Owner.Heard(b.device)
+	}
 	if silent {
 		b.fail(link, errors.New("transport: the link was silent for too long"))
 	}

@@ -72,7 +72,7 @@ func (b *mailbox) pump(link *hubLink) {
 			return
 		}
 		b.mu.Unlock()
-		if err := sendWithin(link.conn, e); err != nil {
+		if err := b.transmit(link, e); err != nil {
 			b.fail(link, fmt.Errorf("send to %s: %w", b.device, err))
 		}
 	}
@@ -141,7 +141,7 @@ func (b *mailbox) sync(link *hubLink) error {
 	b.address(link, parts[0])
 	b.mu.Unlock()
 	for _, part := range parts {
-		if err := sendWithin(link.conn, part); err != nil {
+		if err := b.transmit(link, part); err != nil {
 			return fmt.Errorf("send its state to %s: %w", b.device, err)
 		}
 	}
@@ -176,6 +176,11 @@ func (b *mailbox) overdue(link *hubLink) {
 	} else if !link.pumping {
 		b.armRetry(link)
 	}
+}
+
+func (b *mailbox) transmit(link *hubLink, e *linkpb.Envelope) error {
+	b.countMessage(e, false)
+	return sendWithin(link.conn, e)
 }
 
 // sendWithin bounds the time that a message may take by its size: a peer that does not read is gone, and 1 KB/s is the

@@ -13,16 +13,24 @@ import (
 // maxDesired bounds a device's whole desired state.
 const maxDesired = 64 << 20
 
+// A fleet comes back over a time that grows with it: spreadPerDevice milliseconds for each device, up to maxSpread.
+const (
+	spreadPerDevice = 3
+	maxSpread       = 60_000
+)
+
 // deviceSession is one link while it lasts, at the device's end.
 type deviceSession struct {
-	link  *Link
-	conn  Conn
-	in    inbox
-	epoch uint64        // the control plane's
-	heard chan struct{} // holds one: something came in
+	link   *Link
+	conn   Conn
+	in     inbox
+	epoch  uint64        // the control plane's
+	every  time.Duration // the heartbeat
+	heard  chan struct{} // holds one: something came in
+	frames uint64        // that had come in when last asked; of transmit
 
 	// Guarded by the link's lock.
-	owesAck, wantFull bool
+	owesAck, wantFull, told bool
 }
 
 // greet takes the server's first message and readies the whole status to be sent.
@@ -42,6 +50,7 @@ func (s *deviceSession) greet(carrier Carrier) error {
 		return fmt.Errorf("%s: the server's epoch %d is older than the device's, %d", carrier.Name(), hello.Epoch, s.in.epoch)
 	}
 	l := s.link
+	l.spread = time.Duration(min(hello.Spread, maxSpread)) * time.Millisecond
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// Somebody else's numbers, or those of an earlier start with a clock that was ahead: take the next epoch.

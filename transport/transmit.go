@@ -14,19 +14,23 @@ import (
 // transmit sends the status, acknowledgements and, when there is nothing else to send, heartbeats.
 func (s *deviceSession) transmit(ctx context.Context) error {
 	l := s.link
-	timer, deadline := time.NewTimer(0), time.NewTimer(l.silence())
+	timer, deadline := time.NewTimer(0), time.NewTimer(silence(s.every))
 	defer timer.Stop()
 	defer deadline.Stop()
-	last, interval := time.Now(), l.beat()
+	last, interval := time.Now(), s.beat()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.heard:
-			deadline.Reset(l.silence())
+			deadline.Reset(silence(s.every))
 			continue
 		case <-deadline.C:
-			return errors.New("the server fell silent")
+			if !s.busy() {
+				return errors.New("the server fell silent")
+			}
+			deadline.Reset(silence(s.every))
+			continue
 		case <-timer.C:
 		case <-l.wake:
 		}
@@ -35,7 +39,7 @@ func (s *deviceSession) transmit(ctx context.Context) error {
 			return fmt.Errorf("send: %w", err)
 		}
 		if sent {
-			last, interval = time.Now(), l.beat()
+			last, interval = time.Now(), s.beat()
 		}
 		timer.Reset(s.nextLook(last.Add(interval)))
 	}
@@ -75,6 +79,9 @@ func (s *deviceSession) messages(beat bool) []*linkpb.Envelope {
 	if len(out) > 0 {
 		out[0].AckEpoch, out[0].AckSeq, out[0].WantFull = s.in.epoch, s.in.seq, s.wantFull
 		s.owesAck = false
+		if !s.told {
+			out[0].Beat, s.told = seconds(s.every), true
+		}
 	}
 	return out
 }
@@ -142,11 +149,19 @@ func (s *deviceSession) serve(ctx context.Context, conn net.Conn) {
 	s.link.cfg.Device.ServeTunnel(ctx, conn)
 }
 
-// beat is a heartbeat's time, with a jitter of a tenth.
-func (l *Link) beat() time.Duration {
-	tenth := l.cfg.Heartbeat / 10
-	return l.cfg.Heartbeat - tenth + rand.N(2*tenth+1)
+// busy tells whether the connection has brought anything since it was last asked: a heartbeat's answer may wait behind a tunnel.
+func (s *deviceSession) busy() bool {
+	conn, ok := s.conn.(interface{ Frames() uint64 })
+	if !ok {
+		return false
+	}
+	before := s.frames
+	s.frames = conn.Frames()
+	return s.frames != before
 }
 
-// silence is how long the server may say nothing: it answers at least every second heartbeat.
-func (l *Link) silence() time.Duration { return max(4*l.cfg.Heartbeat, time.Second) }
+// beat is a heartbeat's time, shorter by up to a tenth at random: what was promised is kept.
+func (s *deviceSession) beat() time.Duration {
+	tenth := s.every / 10
+	return s.every - tenth + rand.N(tenth+1)
+}

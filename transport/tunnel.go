@@ -25,6 +25,7 @@ type Tunnel struct {
 	stream        ChunkStream
 	finish, abort func()
 	local, remote tunnelAddr
+	counted       func(up bool, n int) // what was read and written; nil: nobody counts
 
 	incoming chan []byte   // from pump to Read; closed after readErr is set
 	over     chan struct{} // closed when the stream is over
@@ -64,6 +65,9 @@ func NewTunnel(stream ChunkStream, local, remote string, finish, abort func()) *
 	go t.pump()
 	return t
 }
+
+// note has the control plane's end count. It is called before anybody reads or writes.
+func (t *Tunnel) note(counted func(up bool, n int)) { t.counted = counted }
 
 // pump moves chunks from the stream to Read until the stream is over: at the latest linger after Close.
 func (t *Tunnel) pump() {
@@ -117,6 +121,9 @@ func (t *Tunnel) Read(p []byte) (int, error) {
 	}
 	n := copy(p, t.rest)
 	t.rest = t.rest[n:]
+	if t.counted != nil {
+		t.counted(true, n)
+	}
 	return n, nil
 }
 
@@ -141,6 +148,9 @@ func (t *Tunnel) Write(p []byte) (int, error) {
 			return sent, fmt.Errorf("tunnel: %w", err)
 		}
 		sent += n
+		if t.counted != nil {
+			t.counted(false, n)
+		}
 	}
 	return sent, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -14,7 +15,7 @@ import (
 	"github.com/shoal-edge/shoal/transport/linkpb"
 )
 
-// ClientConfig configures a Client. All fields are required.
+// ClientConfig configures a Client. All fields but Beat are required.
 type ClientConfig struct {
 	// Device is this device's name, for the addresses of tunnels; its certificate is what counts.
 	Device string
@@ -22,6 +23,8 @@ type ClientConfig struct {
 	Servers []string
 	// Dial returns a TLS connection with a finished handshake, the server's certificate checked.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Beat is the heartbeat of links by this carrier. Zero: that of the link's configuration.
+	Beat time.Duration
 }
 
 // Client is the device's end of the carrier.
@@ -39,6 +42,9 @@ func NewClient(cfg ClientConfig) *Client {
 
 // Name implements transport.Carrier.
 func (c *Client) Name() string { return "grpc" }
+
+// Beat is the heartbeat of links by this carrier.
+func (c *Client) Beat() time.Duration { return c.cfg.Beat }
 
 // SetServers replaces the list of servers.
 func (c *Client) SetServers(servers []string) { c.finder.SetServers(servers) }
@@ -94,13 +100,14 @@ type clientConn struct {
 
 	mu      sync.Mutex
 	dialErr error
+	conn    net.Conn
 }
 
 func (c *clientConn) dial(ctx context.Context, _ string) (net.Conn, error) {
 	conn, err := c.client.cfg.Dial(ctx, c.address)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.dialErr = err
+	c.dialErr, c.conn = err, conn
 	return conn, err
 }
 
@@ -122,6 +129,14 @@ func (c *clientConn) Recv() (*linkpb.Envelope, error) {
 		return nil, c.reason(err)
 	}
 	return e, nil
+}
+
+// Frames grows with what comes in, tunnels' bytes too.
+func (c *clientConn) Frames() uint64 {
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
+	return transport.Received(conn)
 }
 
 // OpenTunnel implements transport.Conn. The tunnel lives on the mailbox's connection.

@@ -150,5 +150,8 @@ func (c *serverConn) OpenTunnel(context.Context, string) (net.Conn, error) {
 	return nil, errors.New("grpc: a tunnel is opened by the device")
 }
 
+// Segments tells whether the device's kernel is there.
+func (c *serverConn) Segments() (uint32, bool) { return transport.Segments(c.conn) }
+
 // Close cuts the device's connection, its tunnels with it: a stream alone cannot be ended from outside its handler.
 func (c *serverConn) Close() error { return c.conn.Close() }

@@ -108,8 +108,13 @@ type Envelope struct {
 	// sent before never arrived.
 	Base uint64 `protobuf:"varint,10,opt,name=base,proto3" json:"base,omitempty"`
 	// A whole state that is too large for one message comes in parts, numbered from 0; more says that another follows.
-	Part          uint32 `protobuf:"varint,11,opt,name=part,proto3" json:"part,omitempty"`
-	More          bool   `protobuf:"varint,12,opt,name=more,proto3" json:"more,omitempty"`
+	Part uint32 `protobuf:"varint,11,opt,name=part,proto3" json:"part,omitempty"`
+	More bool   `protobuf:"varint,12,opt,name=more,proto3" json:"more,omitempty"`
+	// Device to control plane, in its first message: it says something at least this often, in seconds. 0: as of old, every 10.
+	Beat uint32 `protobuf:"varint,13,opt,name=beat,proto3" json:"beat,omitempty"`
+	// Control plane to device, in its first message: after the link is lost the device comes back within that many
+	// milliseconds, at a time of its choice, so that a fleet does not come back in one instant.
+	Spread        uint32 `protobuf:"varint,14,opt,name=spread,proto3" json:"spread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -228,6 +233,20 @@ func (x *Envelope) GetMore() bool {
 	return false
 }
 
+func (x *Envelope) GetBeat() uint32 {
+	if x != nil {
+		return x.Beat
+	}
+	return 0
+}
+
+func (x *Envelope) GetSpread() uint32 {
+	if x != nil {
+		return x.Spread
+	}
+	return 0
+}
+
 // Chunk is a piece of a tunnel's byte stream. An empty one ends the sender's direction.
 type Chunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -282,7 +301,7 @@ const file_link_proto_rawDesc = "" +
 	"\x04Item\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
-	"\adeleted\x18\x03 \x01(\bR\adeleted\"\xbb\x02\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted\"\xe7\x02\n" +
 	"\bEnvelope\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1b\n" +
@@ -296,7 +315,9 @@ const file_link_proto_rawDesc = "" +
 	"\x04base\x18\n" +
 	" \x01(\x04R\x04base\x12\x12\n" +
 	"\x04part\x18\v \x01(\rR\x04part\x12\x12\n" +
-	"\x04more\x18\f \x01(\bR\x04more\"\x1b\n" +
+	"\x04more\x18\f \x01(\bR\x04more\x12\x12\n" +
+	"\x04beat\x18\r \x01(\rR\x04beat\x12\x16\n" +
+	"\x06spread\x18\x0e \x01(\rR\x06spread\"\x1b\n" +
 	"\x05Chunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data2\x95\x01\n" +
 	"\x04Link\x12I\n" +

@@ -23,7 +23,7 @@ const (
 	answerTime = 10 * time.Second
 )
 
-// ClientConfig configures a Client. All fields are required.
+// ClientConfig configures a Client. All fields but Beat are required.
 type ClientConfig struct {
 	// Device is this device's name; Principal is the whole name in its certificate, which is also its MQTT client identifier,
 	// its user name, and in its topics.
@@ -35,7 +35,9 @@ type ClientConfig struct {
 	// Dial returns a TLS connection with a finished handshake, the broker's certificate checked.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Keys are this device's, and know servers.
-	Keys   Keys
+	Keys Keys
+	// Beat is the heartbeat of links by this carrier. Zero: that of the link's configuration.
+	Beat   time.Duration
 	Logger *slog.Logger
 }
 
@@ -54,6 +56,9 @@ func NewClient(cfg ClientConfig) *Client {
 
 // Name implements transport.Carrier.
 func (c *Client) Name() string { return "mqtt" }
+
+// Beat is the heartbeat of links by this carrier.
+func (c *Client) Beat() time.Duration { return c.cfg.Beat }
 
 // SetServers replaces the list of servers.
 func (c *Client) SetServers(servers []string) {

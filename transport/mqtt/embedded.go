@@ -191,7 +191,8 @@ func (e *embedded) OnSessionEstablished(cl *mochi.Client, _ packets.Packet) {
 				FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: topic, Payload: frame,
 			})
 		},
-		cut: func(uint32) { cut(cl.Net.Conn) },
+		cut:  func(uint32) { cut(cl.Net.Conn) },
+		link: cl.Net.Conn,
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

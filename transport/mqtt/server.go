@@ -85,7 +85,18 @@ func NewServer(cfg ServerConfig) *Server {
 func (s *Server) refuse(principal string, why Refusal) { s.cfg.Refused(principal, why) }
 
 // serverConn is a device's mailbox at the control plane's end.
-type serverConn struct{ *session }
+type serverConn struct {
+	*session
+	link net.Conn // nil: it is a broker's elsewhere
+}
+
+// Segments tells whether the device's kernel is there.
+func (c serverConn) Segments() (uint32, bool) {
+	if c.link == nil {
+		return 0, false
+	}
+	return transport.Segments(c.link)
+}
 
 func (serverConn) OpenTunnel(context.Context, string) (net.Conn, error) {
 	return nil, errors.New("mqtt: a tunnel is opened by the device")

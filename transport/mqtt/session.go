@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 
@@ -31,7 +32,8 @@ type session struct {
 	bulk  sync.Mutex // held by the one tunnel whose turn it is to send: the mailbox never waits for more than that one
 	outMu sync.Mutex
 	out   *seal
-	in    *seal // of deliver, whose calls come one after the other
+	in    *seal         // of deliver, whose calls come one after the other
+	taken atomic.Uint64 // frames
 
 	mail *flow
 
@@ -47,6 +49,9 @@ func startSession(id uint32, out, in *seal, write func([]byte) error, cut func()
 		id: id, out: out, in: in, write: write, cut: cut, mail: newFlow(mailWindow), done: make(chan struct{}),
 	}
 }
+
+// Frames is how many frames of the peer were taken.
+func (s *session) Frames() uint64 { return s.taken.Load() }
 
 // send seals a message and writes it.
 func (s *session) send(m message) error {
@@ -154,6 +159,7 @@ func (s *session) deliver(frame []byte) error {
 	if err != nil {
 		return err
 	}
+	s.taken.Add(1)
 	if err := s.handle(m); err != nil {
 		s.fail(err)
 		return err

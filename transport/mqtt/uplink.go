@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type uplink struct {
 	// write moves a frame to the device; cut ends the device's connection, or at least its session.
 	write func(frame []byte) error
 	cut   func(session uint32)
+	link  net.Conn // the device's connection, if it ends here
 
 	mu      sync.Mutex
 	pending *pending // the handshake that waits for the device's first message
@@ -151,7 +153,7 @@ var errReplaced = errors.New("mqtt: the device began a new session")
 func (u *uplink) serve(ctx context.Context, device string, s *session) {
 	stop := context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) })
 	defer stop()
-	err := u.acceptor.Serve(ctx, device, serverConn{s})
+	err := u.acceptor.Serve(ctx, device, serverConn{session: s, link: u.link})
 	if err != nil {
 		u.server.cfg.Logger.Info("link is down", "device", device, "carrier", "mqtt", "reason", err)
 	}

@@ -92,7 +92,7 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 		Name:      o.Config.NodeName,
 		Device:    a.agent,
 		Carriers:  carriers,
-		Heartbeat: o.Config.Agent.Heartbeat,
+		Heartbeat: o.Config.Agent.Heartbeat, // of links through memory
 		Logger:    o.Logger,
 	})
 	a.agent.SetReporter(a.link.Report)
@@ -106,7 +106,7 @@ func agentConfig(o Options) agent.Config {
 		NodeName:        o.Config.NodeName,
 		Address:         o.Config.AdvertiseAddress,
 		DataDir:         filepath.Join(o.Config.DataDir, "agent"),
-		Labels:          settings.Labels,
+		Labels:          withSilence(settings),
 		Reserved:        settings.Reserved,
 		CgroupParent:    settings.CgroupParent,
 		SeccompDefault:  settings.SeccompDefault,
@@ -168,10 +168,12 @@ func (a *Agent) carriers(id *identity, servers []string) ([]transport.Carrier, e
 }
 
 func (a *Agent) grpcCarrier(id *identity, servers []string) transport.Carrier {
+	p := paceOf(a.o.Config.Agent, configs.LinkGRPC)
 	return grpc.NewClient(grpc.ClientConfig{
 		Device:  a.o.Config.NodeName,
 		Servers: servers,
-		Dial:    id.link,
+		Beat:    p.beat,
+		Dial:    id.linkBy(pki.ProtoLink, p.probing),
 	})
 }
 
@@ -193,7 +195,9 @@ func (a *Agent) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.agent.Run(ctx) })
 	group.Go(func() error { return a.link.Run(ctx) })
-	group.Go(func() error { return giveBack(ctx, a.o) })
+	if !a.o.Many {
+		group.Go(func() error { return giveBack(ctx, a.o) })
+	}
 	if a.health != nil {
 		group.Go(func() error { return serveHealth(ctx, a.health, a.registry, a.ready) })
 	}

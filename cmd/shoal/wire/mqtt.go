@@ -17,16 +17,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-edge/shoal/apiserver/audit"
+	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/pki"
 	"github.com/shoal-edge/shoal/transport/mqtt"
 )
 
 // brokerDialer returns how a process reaches brokers: the servers' own and such with a server's certificate, or, with a file
 // of authorities, those that have a certificate for their name from one of them.
-func brokerDialer(id *pki.Identity, caFile string) (func(ctx context.Context, address string) (net.Conn, error), error) {
+func brokerDialer(id *pki.Identity, caFile string, p pki.Probing) (func(ctx context.Context, address string) (net.Conn, error), error) {
 	if caFile == "" {
 		return func(ctx context.Context, address string) (net.Conn, error) {
-			return id.Dial(ctx, address, pki.ProtoMQTT)
+			return id.DialLink(ctx, address, pki.ProtoMQTT, p)
 		}, nil
 	}
 	data, err := os.ReadFile(caFile)
@@ -38,23 +39,27 @@ func brokerDialer(id *pki.Identity, caFile string) (func(ctx context.Context, ad
 		return nil, fmt.Errorf("caFile: there is no certificate in %s", caFile)
 	}
 	return func(ctx context.Context, address string) (net.Conn, error) {
-		return id.DialNamed(ctx, address, roots, pki.ProtoMQTT)
+		return id.DialNamed(ctx, address, roots, pki.ProtoMQTT, p)
 	}, nil
 }
 
 // mqttCarrier is the link over MQTT, at the brokers of the configuration or at the servers' own.
 func (a *Agent) mqttCarrier(id *identity, servers []string) (*mqtt.Client, error) {
 	settings := a.o.Config.Agent.MQTT
-	dial, err := brokerDialer(id.node, settings.CAFile)
+	p := paceOf(a.o.Config.Agent, configs.LinkMQTT)
+	dial, err := brokerDialer(id.node, settings.CAFile, p.probing)
 	if err != nil {
 		return nil, fmt.Errorf("agent.mqtt.%w", err)
+	}
+	if settings.CAFile == "" {
+		dial = id.linkBy(pki.ProtoMQTT, p.probing)
 	}
 	if len(settings.Brokers) > 0 {
 		servers = settings.Brokers
 	}
 	return mqtt.NewClient(mqtt.ClientConfig{
 		Device: a.o.Config.NodeName, Principal: id.node.Leaf().Subject.CommonName, Servers: servers, Fixed: len(settings.Brokers) > 0,
-		Dial: dial, Keys: id.node.Signer(pki.RoleServer), Logger: a.o.Logger,
+		Dial: dial, Beat: p.beat, Keys: id.node.Signer(pki.RoleServer), Logger: a.o.Logger,
 	}), nil
 }
 
@@ -62,7 +67,7 @@ func (a *Agent) mqttCarrier(id *identity, servers []string) (*mqtt.Client, error
 func (s *Server) openMQTT(ctx context.Context) error {
 	var err error
 	settings := s.o.Config.Server.MQTT
-	if s.dialBroker, err = brokerDialer(s.id.server, settings.CAFile); err != nil {
+	if s.dialBroker, err = brokerDialer(s.id.server, settings.CAFile, pki.Probing{Idle: time.Minute, Interval: 5 * time.Second}); err != nil {
 		return fmt.Errorf("server.mqtt.%w", err)
 	}
 	if settings.Listen != "" {

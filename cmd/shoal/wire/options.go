@@ -21,6 +21,8 @@ type Options struct {
 	// Runtime replaces containerd, in tests and in `shoal dev --fake-runtime`. Nil: the CRI socket of the configuration. With a
 	// runtime given there is no pod network either.
 	Runtime runtime.Runtime
+	// Many says that many agents share this process, as in a simulation: what they do to the process as a whole is left out.
+	Many bool
 	// Links carries devices' links in memory instead of over gRPC, in tests and in `shoal dev --fake-runtime`.
 	Links *memory.Network
 }

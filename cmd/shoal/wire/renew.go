@@ -47,14 +47,16 @@ func renew(ctx context.Context, o Options, id *identity, role pki.Role, servers 
 	}
 }
 
-// link opens a connection for the mailbox. A server that has it end with a TLS alert refuses the certificate: by that server's
-// clock, which may be right, it has ended.
-func (id *identity) link(ctx context.Context, address string) (net.Conn, error) {
-	conn, err := id.node.Dial(ctx, address, pki.ProtoLink)
-	if err != nil {
-		return nil, err
+// linkBy returns how a connection for the mailbox is opened. A server that has it end with a TLS alert refuses the certificate: by
+// that server's clock, which may be right, it has ended.
+func (id *identity) linkBy(protocol string, p pki.Probing) func(ctx context.Context, address string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		conn, err := id.node.DialLink(ctx, address, protocol, p)
+		if err != nil {
+			return nil, err
+		}
+		return alertedConn{Conn: conn, refused: id.refused}, nil
 	}
-	return alertedConn{Conn: conn, refused: id.refused}, nil
 }
 
 // alertedConn tells when the other side ends it with a TLS alert: with TLS 1.3 that comes after the handshake.

@@ -151,6 +151,7 @@ func (s *Server) openStore() error {
 		return errors.Join(err, node.Close())
 	}
 	registerRaftMetrics(s.registry, node)
+	s.registry.MustRegister(newLinkMetrics(s.hub.Load))
 	if s.id.found {
 		if err := begun(s.o.Config.DataDir); err != nil {
 			return err

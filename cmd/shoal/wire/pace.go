@@ -1,0 +1,52 @@
+package wire
+
+import (
+	"maps"
+	"time"
+
+	"github.com/shoal-edge/shoal/configs"
+	"github.com/shoal-edge/shoal/controllers"
+	"github.com/shoal-edge/shoal/pki"
+)
+
+// pace is how a quiet link shows that it is there: by heartbeats, and between them by what its kernel asks the peer's.
+type pace struct {
+	beat    time.Duration
+	probing pki.Probing
+	// silence is for how long the device may be unheard on such a link, where that is longer than the usual grace.
+	silence time.Duration
+}
+
+// paces of the kinds of links. In bytes a minute, TCP/IP and TLS included, a probe and its answer are 104 and a heartbeat and
+// its answer about 260 (gRPC) or 320 (MQTT): docs/links.md has the measured sums. A dead path is found within 30 s but for
+// the last two.
+func paceOf(c configs.Agent, link string) pace {
+	p := pace{beat: 30 * time.Second, probing: pki.Probing{Idle: 12 * time.Second, Interval: 3 * time.Second, Patience: 18 * time.Second}}
+	switch {
+	case c.Idle == configs.IdleFrugal:
+		p = pace{beat: 15 * time.Minute, probing: pki.Probing{Patience: 30 * time.Second}, silence: 35 * time.Minute}
+	case link == configs.LinkMQTT && len(c.MQTT.Brokers) > 0:
+		// The broker's kernel says nothing of the leader.
+		p = pace{beat: 70 * time.Second, probing: pki.Probing{Patience: 30 * time.Second}, silence: 3 * time.Minute}
+	case link == configs.LinkMQTT:
+		p = pace{beat: 10 * time.Minute, probing: pki.Probing{Idle: 24 * time.Second, Interval: time.Second, Patience: 30 * time.Second}}
+	}
+	if c.Heartbeat > 0 {
+		p.beat, p.silence = c.Heartbeat, 3*c.Heartbeat
+	}
+	return p
+}
+
+// withSilence labels the node of a device whose links may be quiet for longer than others'.
+func withSilence(c configs.Agent) map[string]string {
+	var silence time.Duration
+	for _, link := range c.Links {
+		silence = max(silence, paceOf(c, link).silence)
+	}
+	if silence <= configs.DefaultNodeGrace {
+		return c.Labels
+	}
+	labels := map[string]string{controllers.SilenceLabel: silence.String()}
+	maps.Copy(labels, c.Labels)
+	return labels
+}
