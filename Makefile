@@ -82,6 +82,12 @@ demo: deps build kubectl images ## a cluster of five devices on this machine, an
 dev: deps build kubectl images ## the same cluster, left running until Ctrl-C (as root)
 	@bin/shoal dev --servers 3 --agents 2 --images .build/images
 
+.PHONY: sim
+DEVICES ?= 1000
+CARRIER ?= grpc
+sim: build ## a fleet of DEVICES devices over CARRIER (grpc or mqtt) in two processes: what it costs the leader; 2 minutes
+	@bin/shoal sim --devices $(DEVICES) --carrier $(CARRIER) --return
+
 ## ---- check
 
 .PHONY: test

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoal-edge/shoal/cmd/shoal/dev"
+	"github.com/shoal-edge/shoal/cmd/shoal/sim"
 )
 
 func main() {
@@ -72,7 +73,7 @@ others with 'shoal server' or 'shoal agent'. Then use kubectl. 'shoal dev' shows
 	})
 	root.AddCommand(
 		newServer(), newAgent(), newWitness(), newMembers(), newToken(), newSnapshot(), newSecrets(), newAudit(), newRecover(), newVersion(),
-		dev.Command(dev.WithFake(runFake)),
+		dev.Command(dev.WithFake(runFake)), sim.Command(version),
 	)
 	return root
 }

@@ -1,0 +1,247 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-edge/shoal/cmd/shoal/kube"
+	"github.com/shoal-edge/shoal/cmd/shoal/wire"
+	"github.com/shoal-edge/shoal/configs"
+)
+
+// server is the control plane's process.
+type server struct {
+	dir, address string
+	log          io.Writer
+	process      *exec.Cmd
+	kube         *kube.Client
+}
+
+const (
+	startTime = 60 * time.Second
+	fleetTime = 10 * time.Minute
+	pollEvery = 500 * time.Millisecond
+)
+
+func (s *server) config() configs.Config {
+	return configs.Config{
+		NodeName: "server", DataDir: s.dir, AdvertiseAddress: "127.0.0.1",
+		Server: configs.Server{Listen: s.address, PodCIDR: "10.0.0.0/8", NodeBits: 24},
+	}
+}
+
+func (s *server) start(ctx context.Context) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return err
+	}
+	c := s.config()
+	text, err := yaml.Marshal(map[string]any{
+		"nodeName": c.NodeName, "dataDir": c.DataDir, "advertiseAddress": c.AdvertiseAddress,
+		"server": map[string]any{"listen": c.Server.Listen, "podCIDR": c.Server.PodCIDR, "nodeBits": c.Server.NodeBits},
+		"agent":  map[string]any{"listen": "127.0.0.1:0", "cniConfDir": s.dir + "/cni", "registryConfDir": s.dir + "/certs.d"},
+	})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(s.dir, "config.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return err
+	}
+	s.process = exec.CommandContext(ctx, program, "sim", "serve", "--config", file)
+	s.process.Stderr = s.log
+	s.process.Cancel = func() error { return s.process.Process.Signal(syscall.SIGTERM) }
+	s.process.WaitDelay = 20 * time.Second
+	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return s.process.Start()
+}
+
+func (s *server) stop() error {
+	if s.process == nil {
+		return nil
+	}
+	_ = s.process.Process.Signal(syscall.SIGTERM)
+	return s.wait()
+}
+
+func (s *server) kill() error {
+	_ = s.process.Process.Kill()
+	return s.wait()
+}
+
+func (s *server) wait() error {
+	err := s.process.Wait()
+	s.process = nil
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return nil // it was told to
+	}
+	return err
+}
+
+// ready waits until the API answers.
+func (s *server) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	path := wire.KubeconfigPath(s.config())
+	for {
+		client, err := kube.Load(path)
+		if err == nil {
+			if err = client.Do(ctx, http.MethodGet, "/api/v1/namespaces/kube-system", nil, nil); err == nil {
+				s.kube = client
+				return nil
+			}
+		}
+		if sleep(ctx, 100*time.Millisecond) != nil {
+			return fmt.Errorf("sim: the server does not start: %w", err)
+		}
+	}
+}
+
+// await polls until a count is reached.
+func (s *server) await(ctx context.Context, what string, count func() (int, error), want int) error {
+	ctx, cancel := context.WithTimeout(ctx, fleetTime)
+	defer cancel()
+	for {
+		n, err := count()
+		if err == nil && n >= want {
+			return nil
+		}
+		if sleep(ctx, pollEvery) != nil {
+			return fmt.Errorf("sim: %s: %d of %d, %w", what, n, want, errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+// nodesReady waits until so many nodes are ready. The list is only asked for once so many devices are linked: it is large.
+func (s *server) nodesReady(ctx context.Context, want int) error {
+	if err := s.linked(ctx, want); err != nil {
+		return err
+	}
+	return s.await(ctx, "all nodes are ready", func() (int, error) {
+		var list corev1.NodeList
+		if err := s.kube.Do(ctx, http.MethodGet, "/api/v1/nodes?resourceVersion=0", nil, &list); err != nil {
+			return 0, err
+		}
+		ready := 0
+		for i := range list.Items {
+			for _, c := range list.Items[i].Status.Conditions {
+				if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
+					ready++
+				}
+			}
+		}
+		return ready, nil
+	}, want)
+}
+
+// linked waits until so many devices have a link.
+func (s *server) linked(ctx context.Context, want int) error {
+	return s.await(ctx, "all devices are linked", func() (int, error) {
+		v, err := s.metric(ctx, "shoal_link_devices")
+		return int(v), err
+	}, want)
+}
+
+// metric reads one value of /metrics.
+func (s *server) metric(ctx context.Context, name string) (float64, error) {
+	response, err := s.kube.Stream(ctx, http.MethodGet, "/metrics", nil, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	data, err := io.ReadAll(io.LimitReader(response.Body, 16<<20))
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(data) {
+		if value, ok := strings.CutPrefix(string(line), name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("there is no %s in /metrics", name)
+}
+
+// memory is the server's resident memory in bytes.
+func (s *server) memory() (int64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.process.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, errors.New("sim: there is no VmRSS in the server's status")
+}
+
+// cpu is the part of one core that the server uses while it is watched.
+func (s *server) cpu(ctx context.Context, span time.Duration) (float64, error) {
+	before, err := s.ticks()
+	if err != nil {
+		return 0, err
+	}
+	if err := sleep(ctx, span); err != nil {
+		return 0, err
+	}
+	after, err := s.ticks()
+	return float64(after-before) / clockTicks / span.Seconds(), err
+}
+
+// clockTicks is USER_HZ, which is 100 on all that Linux runs on today.
+const clockTicks = 100
+
+// ticks is the processor time, of user and system (proc_pid_stat(5)).
+func (s *server) ticks() (int64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.process.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 13 {
+		return 0, errors.New("sim: the server's stat cannot be read")
+	}
+	user, err := strconv.ParseInt(fields[11], 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.ParseInt(fields[12], 10, 64)
+	return user + system, err
+}
+
+// raiseFiles makes room for so many open files, here and in the processes that are started.
+func raiseFiles(want uint64) error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	if uint64(limit.Cur) >= want {
+		return nil
+	}
+	limit.Cur = want
+	limit.Max = max(limit.Max, limit.Cur)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("sim: %d open files are needed: %w; raise the limit (ulimit -n) or take fewer devices", want, err)
+	}
+	return nil
+}
