@@ -28,26 +28,41 @@ func (c *Controllers) addAddresses() {
 // retryAddresses is how soon a node that found no free block looks again.
 const retryAddresses = time.Minute
 
+// giveAddresses serves all nodes that have no block at once: a fleet that registers is listed once for many of its nodes.
 func (c *Controllers) giveAddresses(ctx context.Context, k store.Key) (time.Duration, error) {
 	node, ok := store.Get[corev1.Node](c.reader, "", k.Name)
 	if !ok || node.Spec.PodCIDR != "" {
 		return 0, nil
 	}
 	var taken []netip.Prefix
+	lacking := []*corev1.Node{node}
 	for _, other := range store.List[corev1.Node](c.reader, "") {
+		if other.Spec.PodCIDR == "" && other.Name != node.Name {
+			lacking = append(lacking, other)
+		}
 		for _, text := range append(other.Spec.PodCIDRs, other.Spec.PodCIDR) {
 			if block, err := netip.ParsePrefix(text); err == nil {
 				taken = append(taken, block)
 			}
 		}
 	}
-	block, ok := freeBlock(c.podNet, c.cfg.NodeBits, taken)
-	if !ok {
-		c.recorder.eventf(node, corev1.EventTypeWarning, "CIDRNotAvailable", "The pod network %s has no free block of /%d",
-			c.podNet, c.cfg.NodeBits)
-		return retryAddresses, nil
+	for _, node := range lacking {
+		block, ok := freeBlock(c.podNet, c.cfg.NodeBits, taken)
+		if !ok {
+			c.recorder.eventf(node, corev1.EventTypeWarning, "CIDRNotAvailable", "The pod network %s has no free block of /%d",
+				c.podNet, c.cfg.NodeBits)
+			return retryAddresses, nil
+		}
+		if err := c.giveBlock(ctx, node, block); err != nil {
+			return 0, err
+		}
+		taken = append(taken, block)
 	}
-	_, err := c.client.Modify(ctx, k, "", func(object api.Object) error {
+	return 0, nil
+}
+
+func (c *Controllers) giveBlock(ctx context.Context, node *corev1.Node, block netip.Prefix) error {
+	_, err := c.client.Modify(ctx, key(nodes, "", node.Name), "", func(object api.Object) error {
 		current := object.(*corev1.Node)
 		if current.UID != node.UID || current.Spec.PodCIDR != "" {
 			return errKeep
@@ -56,9 +71,9 @@ func (c *Controllers) giveAddresses(ctx context.Context, k store.Key) (time.Dura
 		return nil
 	})
 	if err != nil && !errors.Is(err, errKeep) && !apierrors.IsNotFound(err) {
-		return 0, fmt.Errorf("give the node %s: %w", block, err)
+		return fmt.Errorf("give the node %s: %w", block, err)
 	}
-	return 0, nil
+	return nil
 }
 
 // freeBlock finds the lowest block of a network that overlaps none of those taken. A block that is taken is skipped as a

@@ -161,8 +161,9 @@ func (d *Dispatcher) keysOf(dev *device) []string {
 		keys = append(keys, key)
 	}
 	list, _ := d.reader.List(nodes, "")
+	lan := d.lan(dev.name)
 	for _, item := range list {
-		if item.Key.Name != dev.name {
+		if item.Key.Name != dev.name && neighbours(lan, d.lan(item.Key.Name)) {
 			keys = append(keys, "peers/"+item.Key.Name)
 		}
 	}

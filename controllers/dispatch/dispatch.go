@@ -58,6 +58,7 @@ type Dispatcher struct {
 	users   map[string]map[*device]bool // by the key of a ConfigMap or Secret: the connected devices whose pods use it
 	peers   map[string]peer             // by node
 	beats   map[string]time.Time        // by node: when its lease was renewed
+	servers string                      // what the devices were last told of the servers
 }
 
 // New returns a dispatcher. Give it the hub with Use before the hub lets links in.
@@ -171,12 +172,8 @@ func (d *Dispatcher) nodeChanged(event store.Event) {
 	if !d.peerChanged(event) {
 		return
 	}
-	for _, dev := range d.connected() {
-		if dev.name != name {
-			d.touch(dev, "peers/"+name)
-		}
-		d.touch(dev, transport.ServersKey) // it may be a server that has come or gone
-	}
+	d.tellPeers(event)
+	d.tellServers() // it may be one that has come or gone
 }
 
 // device returns a device that has a link, or nil.

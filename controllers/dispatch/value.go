@@ -70,7 +70,7 @@ func (d *Dispatcher) value(dev *device, key string) (value []byte, v version, ok
 		return []byte(volume.UID), version{print: hash([]byte(volume.UID))}, true
 	case "peers":
 		data := d.peer(namespace) // there is no second part
-		return data, version{print: hash(data)}, data != nil && namespace != dev.name
+		return data, version{print: hash(data)}, data != nil && namespace != dev.name && neighbours(d.lan(dev.name), d.lan(namespace))
 	case transport.ServersKey:
 		if d.cfg.Servers == nil {
 			return nil, v, false
@@ -114,6 +114,7 @@ func essentials(status corev1.PodStatus) corev1.PodStatus {
 type peer struct {
 	revision uint64
 	data     []byte // nil: it has no pod network yet
+	lan      string
 }
 
 func (d *Dispatcher) peer(name string) []byte {
@@ -130,7 +131,7 @@ func (d *Dispatcher) peer(name string) []byte {
 	}
 	fresh := peer{revision: item.Revision}
 	if object, ok := d.reader.Object(item); ok {
-		fresh.data = trim(object.(*corev1.Node))
+		fresh.data, fresh.lan = trim(object.(*corev1.Node)), object.(*corev1.Node).Labels[LANLabel]
 	}
 	d.peers[name] = fresh
 	return fresh.data
@@ -145,7 +146,7 @@ func (d *Dispatcher) peerChanged(event store.Event) bool {
 	newer, _ := d.reader.Object(event.Item)
 	before, ok := older.(*corev1.Node)
 	after, alsoOK := newer.(*corev1.Node)
-	return !ok || !alsoOK || !bytes.Equal(trim(before), trim(after))
+	return !ok || !alsoOK || before.Labels[LANLabel] != after.Labels[LANLabel] || !bytes.Equal(trim(before), trim(after))
 }
 
 func trim(node *corev1.Node) []byte {

@@ -32,7 +32,7 @@ type options struct {
 
 // Limits of what is asked for, so that a slip of the finger does not fell the machine.
 const (
-	maxDevices = 20000
+	maxDevices = 16000
 	// The promises that the passes are about.
 	maxRegister = 60 * time.Second
 	maxReturn   = 60 * time.Second

@@ -14,10 +14,14 @@ import (
 	"github.com/shoal-edge/shoal/agent/runtime/fake"
 	"github.com/shoal-edge/shoal/cmd/shoal/wire"
 	"github.com/shoal-edge/shoal/configs"
+	"github.com/shoal-edge/shoal/controllers/dispatch"
 )
 
 // atOnce bounds the devices that join at the same time: this process makes all their keys.
 const atOnce = 32
+
+// siteSize is how many devices are in one network.
+const siteSize = 16
 
 // devices is the fleet.
 type devices struct {
@@ -61,7 +65,8 @@ func (d *devices) startOne(ctx, life context.Context, i int) error {
 		NodeName: deviceName(i), DataDir: dir, AdvertiseAddress: netip.AddrFrom4([4]byte{172, byte(16 + i>>16), byte(i >> 8), byte(i)}).String(),
 		Join: configs.Join{Servers: []string{d.address}, Token: d.token},
 		Agent: configs.Agent{
-			Links: []string{d.o.carrier}, CNIConfDir: filepath.Join(dir, "cni"), RegistryConfDir: filepath.Join(dir, "certs.d"),
+			Labels: map[string]string{dispatch.LANLabel: fmt.Sprintf("site-%d", i/siteSize)},
+			Links:  []string{d.o.carrier}, CNIConfDir: filepath.Join(dir, "cni"), RegistryConfDir: filepath.Join(dir, "certs.d"),
 		},
 	}
 	if d.o.frugal {

@@ -13,8 +13,8 @@ type result struct {
 	Pods            int     `json:"podsPerDevice,omitempty"`
 	RegisterSeconds float64 `json:"registerSeconds"`
 	PodSeconds      float64 `json:"podSeconds,omitempty"`
-	ServerBytes     int64   `json:"serverBytes"`    // resident
-	BytesPerDevice  int64   `json:"bytesPerDevice"` // of the server's growth
+	ServerBytes     int64   `json:"serverBytes"`    // resident, the program too
+	BytesPerDevice  int64   `json:"bytesPerDevice"` // of the growth of its anonymous memory
 	IdleCPU         float64 `json:"idleCPU"`        // of one core
 	ReturnSeconds   float64 `json:"returnSeconds,omitempty"`
 	Passed          int     `json:"passed"`

@@ -58,7 +58,7 @@ func simulate(ctx context.Context, o options, s *server, dir string, r *result) 
 	if err := sleep(ctx, o.settle); err != nil {
 		return err
 	}
-	before, err := s.memory()
+	_, before, err := s.memory()
 	if err != nil {
 		return err
 	}
@@ -86,11 +86,11 @@ func simulate(ctx context.Context, o options, s *server, dir string, r *result) 
 	if err := sleep(ctx, o.settle); err != nil {
 		return err
 	}
-	after, err := s.memory()
+	all, after, err := s.memory()
 	if err != nil {
 		return err
 	}
-	r.ServerBytes, r.BytesPerDevice = after, (after-before)/int64(o.devices)
+	r.ServerBytes, r.BytesPerDevice = all, (after-before)/int64(o.devices)
 	if r.IdleCPU, err = s.cpu(ctx, o.idle); err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ type server struct {
 	dir, address string
 	log          io.Writer
 	process      *exec.Cmd
+	ended        chan struct{} // closed when the process has ended
 	kube         *kube.Client
 }
 
@@ -41,7 +42,7 @@ const (
 func (s *server) config() configs.Config {
 	return configs.Config{
 		NodeName: "server", DataDir: s.dir, AdvertiseAddress: "127.0.0.1",
-		Server: configs.Server{Listen: s.address, PodCIDR: "10.0.0.0/8", NodeBits: 24},
+		Server: configs.Server{Listen: s.address, PodCIDR: "10.64.0.0/10", NodeBits: 24},
 	}
 }
 
@@ -71,30 +72,31 @@ func (s *server) start(ctx context.Context) error {
 	s.process.Cancel = func() error { return s.process.Process.Signal(syscall.SIGTERM) }
 	s.process.WaitDelay = 20 * time.Second
 	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return s.process.Start()
+	if err := s.process.Start(); err != nil {
+		return err
+	}
+	process, ended := s.process, make(chan struct{})
+	s.ended = ended
+	go func() {
+		defer close(ended)
+		_ = process.Wait() // what it had to say is in the log
+	}()
+	return nil
 }
 
 func (s *server) stop() error {
-	if s.process == nil {
-		return nil
-	}
-	_ = s.process.Process.Signal(syscall.SIGTERM)
-	return s.wait()
+	return s.end(syscall.SIGTERM)
 }
 
-func (s *server) kill() error {
-	_ = s.process.Process.Kill()
-	return s.wait()
-}
+func (s *server) kill() error { return s.end(syscall.SIGKILL) }
 
-func (s *server) wait() error {
-	err := s.process.Wait()
-	s.process = nil
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return nil // it was told to
+// end sends a signal and waits; one that has ended already is what is wanted.
+func (s *server) end(signal syscall.Signal) error {
+	if err := s.process.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
 	}
-	return err
+	<-s.ended
+	return nil
 }
 
 // ready waits until the API answers.
@@ -109,6 +111,11 @@ func (s *server) ready(ctx context.Context) error {
 				s.kube = client
 				return nil
 			}
+		}
+		select {
+		case <-s.ended:
+			return errors.New("sim: the server has ended; what it said is above")
+		default:
 		}
 		if sleep(ctx, 100*time.Millisecond) != nil {
 			return fmt.Errorf("sim: the server does not start: %w", err)
@@ -180,19 +187,27 @@ func (s *server) metric(ctx context.Context, name string) (float64, error) {
 	return 0, fmt.Errorf("there is no %s in /metrics", name)
 }
 
-// memory is the server's resident memory in bytes.
-func (s *server) memory() (int64, error) {
+// memory is the server's resident memory in bytes: all of it, and what is its own, without the pages of the program, which come and
+// go as they are used.
+func (s *server) memory() (all, own int64, err error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.process.Process.Pid))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		for prefix, to := range map[string]*int64{"VmRSS:": &all, "RssAnon:": &own} {
+			rest, ok := strings.CutPrefix(line, prefix)
+			if !ok {
+				continue
+			}
 			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return kb << 10, err
+			if err != nil {
+				return 0, 0, err
+			}
+			*to = kb << 10
 		}
 	}
-	return 0, errors.New("sim: there is no VmRSS in the server's status")
+	return all, own, nil
 }
 
 // cpu is the part of one core that the server uses while it is watched.

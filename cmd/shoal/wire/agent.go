@@ -106,7 +106,7 @@ func agentConfig(o Options) agent.Config {
 		NodeName:        o.Config.NodeName,
 		Address:         o.Config.AdvertiseAddress,
 		DataDir:         filepath.Join(o.Config.DataDir, "agent"),
-		Labels:          withSilence(settings),
+		Labels:          deviceLabels(o.Config),
 		Reserved:        settings.Reserved,
 		CgroupParent:    settings.CgroupParent,
 		SeccompDefault:  settings.SeccompDefault,

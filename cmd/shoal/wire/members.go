@@ -2,7 +2,7 @@ package wire
 
 import (
 	"context"
-	"errors"
+	"crypto/sha256"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,8 +15,12 @@ import (
 	"github.com/shoal-edge/shoal/store"
 )
 
-// identitiesName is the ConfigMap, in kube-system, that binds node names to the hashes of their public keys.
+// identitiesName begins the names of the ConfigMaps, in kube-system, that bind node names to the hashes of their public keys. That
+// of this very name has the bindings of earlier versions.
 const identitiesName = "shoal-identities"
+
+// claimTries is how often a binding is tried again that another one came in the way of.
+const claimTries = 8
 
 // members is what the join protocol needs of the cluster's state. It is asked on the leader only.
 type members struct {
@@ -58,15 +62,29 @@ func (m *members) Claim(ctx context.Context, name, keyHash string) error {
 // claim takes the name from whoever has it if it is this server's own: the state may be restored from a cluster where another
 // device had it.
 func (m *members) claim(ctx context.Context, name, keyHash string, own bool) error {
+	old, _ := store.Get[corev1.ConfigMap](m.client.Reader(), metav1.NamespaceSystem, identitiesName)
 	bind := func(data map[string]string) error {
 		have := data[name]
+		if have == "" && old != nil {
+			have = old.Data[name]
+		}
 		if _, exists := store.Get[corev1.Node](m.client.Reader(), "", name); !own && have != "" && have != keyHash && exists {
 			return pki.ErrNameTaken
 		}
 		data[name] = keyHash
 		return nil
 	}
-	key := store.Key{Resource: "configmaps", Namespace: metav1.NamespaceSystem, Name: identitiesName}
+	for try := 0; ; try++ {
+		err := m.bind(ctx, shardOf(name), bind)
+		// Others of the same shard join at the same moment.
+		if try >= claimTries || (!apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err)) {
+			return err
+		}
+	}
+}
+
+func (m *members) bind(ctx context.Context, shard string, bind func(map[string]string) error) error {
+	key := store.Key{Resource: "configmaps", Namespace: metav1.NamespaceSystem, Name: shard}
 	_, err := m.client.Modify(ctx, key, "", func(obj api.Object) error {
 		identities, ok := obj.(*corev1.ConfigMap)
 		if !ok {
@@ -81,16 +99,19 @@ func (m *members) claim(ctx context.Context, name, keyHash string, own bool) err
 		return err
 	}
 	identities := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: identitiesName},
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: shard},
 		Data:       map[string]string{},
 	}
 	if err := bind(identities.Data); err != nil {
 		return err
 	}
-	if _, err := m.client.Create(ctx, identities); apierrors.IsAlreadyExists(err) {
-		return errors.New("another device joined at the same moment; try again")
-	} else if err != nil {
-		return err
-	}
-	return nil
+	_, err = m.client.Create(ctx, identities)
+	return err
+}
+
+// shardOf is the ConfigMap that a name's binding is in. There are 64, so that a fleet's bindings fit, and a join neither waits
+// for all others nor writes theirs again.
+func shardOf(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return fmt.Sprintf("%s-%02x", identitiesName, sum[0]&0x3f)
 }

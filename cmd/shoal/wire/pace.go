@@ -2,10 +2,14 @@ package wire
 
 import (
 	"maps"
+	"net"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/controllers"
+	"github.com/shoal-edge/shoal/controllers/dispatch"
 	"github.com/shoal-edge/shoal/pki"
 )
 
@@ -37,16 +41,35 @@ func paceOf(c configs.Agent, link string) pace {
 	return p
 }
 
-// withSilence labels the node of a device whose links may be quiet for longer than others'.
-func withSilence(c configs.Agent) map[string]string {
+// deviceLabels are the labels that a device gives its node by itself, and those of the file, which win.
+func deviceLabels(c configs.Config) map[string]string {
+	labels := make(map[string]string)
 	var silence time.Duration
-	for _, link := range c.Links {
-		silence = max(silence, paceOf(c, link).silence)
+	for _, link := range c.Agent.Links {
+		silence = max(silence, paceOf(c.Agent, link).silence)
 	}
-	if silence <= configs.DefaultNodeGrace {
-		return c.Labels
+	if silence > configs.DefaultNodeGrace {
+		labels[controllers.SilenceLabel] = silence.String()
 	}
-	labels := map[string]string{controllers.SilenceLabel: silence.String()}
-	maps.Copy(labels, c.Labels)
+	if lan := lanOf(c.AdvertiseAddress); lan != "" {
+		labels[dispatch.LANLabel] = lan
+	}
+	maps.Copy(labels, c.Agent.Labels)
 	return labels
+}
+
+// lanOf is the network of this device's address as a label's value, or "".
+func lanOf(address string) string {
+	ip := net.ParseIP(address)
+	all, err := net.InterfaceAddrs()
+	if err != nil || ip == nil || ip.IsLoopback() {
+		return ""
+	}
+	for _, a := range all {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err == nil && prefix.Addr().Unmap().String() == ip.String() {
+			return strings.NewReplacer("/", "_", ":", "-").Replace(prefix.Masked().String())
+		}
+	}
+	return ""
 }

@@ -31,6 +31,31 @@ func giveBack(ctx context.Context, o Options) error {
 	return nil
 }
 
+// giveBackBursts does so again, for the heap, when a crowd of devices has come or gone and it is quiet: their coming takes much
+// more memory than their being there.
+func giveBackBursts(ctx context.Context, connected func() int) error {
+	look := time.NewTicker(settled)
+	defer look.Stop()
+	last, given := 0, 0
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return nil
+		}
+		now := connected()
+		crowd := max(now-given, given-now)
+		if now == last && crowd >= leastCrowd && crowd*4 >= given {
+			debug.FreeOSMemory()
+			given = now
+		}
+		last = now
+	}
+}
+
+// leastCrowd is from how many devices on it is worth it.
+const leastCrowd = 50
+
 // dropProgramPages unmaps the clean pages of the executable: they are the file's, so nothing is lost.
 func dropProgramPages() error {
 	program, err := os.Readlink("/proc/self/exe")
