@@ -30,6 +30,7 @@ func Run(t *testing.T, makeLab func(t *testing.T) Lab) {
 		{"NewerLinkReplacesOlder", testReplace},
 		{"SilentLinkBeats", testHeartbeat},
 		{"OversizedMessageRefused", testOversized},
+		{"OldMessagesRefused", testRepeats},
 		{"TunnelEcho", testTunnelEcho},
 		{"TunnelHTTP", testTunnelHTTP},
 		{"TunnelDeadlines", testTunnelDeadlines},
