@@ -160,6 +160,9 @@ type Agent struct {
 	Idle string `yaml:"idle"`
 	// Heartbeat is how often a quiet link says that it is alive. Default: what Idle and the kind of link ask for.
 	Heartbeat time.Duration `yaml:"heartbeat"`
+	// BulkRate is how much logs, exec and port-forward together may send from this device, in bytes a second, as a Kubernetes
+	// quantity such as 4Ki: the rest of a slow link is for what keeps pods running. Default: no limit.
+	BulkRate string `yaml:"bulkRate"`
 	// Links are the kinds of links to the control plane, grpc and mqtt, the most wanted first: while the first does not work the
 	// next is used. Default: [grpc, mqtt].
 	Links []string  `yaml:"links"`

@@ -56,6 +56,7 @@ func TestParseErrors(t *testing.T) {
 		"image collection":   {"agent: {imageGC: {highPercent: 70}}\n", "lowPercent 80 must be"},
 		"log level":          {"log: {level: loud}\n", "must be debug, info, warn or error"},
 		"label":              {"agent: {labels: {'a b': c}}\n", "agent.labels"},
+		"bulk rate":          {"agent: {bulkRate: 10}\n", "agent.bulkRate \"10\" must be a quantity between 1Ki and 1Gi"},
 		"idle":               {"agent: {idle: never}\n", "agent.idle \"never\" must be normal or frugal"},
 		"short heartbeat":    {"agent: {heartbeat: 1ms}\n", "agent.heartbeat 1ms must be at least 500ms"},
 		"links":              {"agent: {links: [grpc, http]}\n", "unknown link \"http\"; known: grpc, mqtt"},

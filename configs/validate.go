@@ -160,6 +160,9 @@ func (a *Agent) validate() error {
 	if err := validateBrokers("agent.mqtt", a.MQTT.Brokers, a.MQTT.CAFile); err != nil {
 		return err
 	}
+	if q, err := resource.ParseQuantity(a.BulkRate); a.BulkRate != "" && (err != nil || q.Value() < 1024 || q.Value() > 1<<30) {
+		return fmt.Errorf("agent.bulkRate %q must be a quantity between 1Ki and 1Gi, in bytes a second", a.BulkRate)
+	}
 	if a.Idle != IdleNormal && a.Idle != IdleFrugal {
 		return fmt.Errorf("agent.idle %q must be %s or %s", a.Idle, IdleNormal, IdleFrugal)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 )
 
 // ServersKey is the key of the desired state that lists the servers, one host:port a line.
@@ -27,6 +28,8 @@ type LinkConfig struct {
 	// Epoch numbers this start of the device; it must be greater than at the start before. Default: the clock. When the
 	// control plane knows a greater one, the link takes the next.
 	Epoch uint64
+	// Bulk is how much tunnels may send together, in bytes a second, so that they leave room for the rest. Zero: as much as goes.
+	Bulk int
 	// Connect bounds one attempt to connect. Default: 15s.
 	Connect time.Duration
 	// MinDelay and MaxDelay bound the pause between attempts. Defaults: 100ms, 30s.
@@ -48,6 +51,7 @@ type Link struct {
 	wake    chan struct{}          // holds one
 	tunnels sync.WaitGroup
 	slots   chan struct{} // one for each tunnel that is served
+	bulk    *rate.Limiter // nil: none
 	spread  time.Duration // a link that is lost comes back within this time, at random; touched by Run and what it waits for
 	next    *found        // the connection to use now, made by climb; touched by Run and what it waits for
 
@@ -66,12 +70,16 @@ func NewLink(cfg LinkConfig) *Link {
 	if cfg.Epoch == 0 {
 		cfg.Epoch = uint64(max(time.Now().UnixNano(), 1))
 	}
-	return &Link{
+	l := &Link{
 		cfg:   cfg,
 		wake:  make(chan struct{}, 1),
 		slots: make(chan struct{}, maxTunnels),
 		out:   newOutbox(cfg.Epoch, false),
 	}
+	if cfg.Bulk > 0 {
+		l.bulk = rate.NewLimiter(rate.Limit(cfg.Bulk), min(max(cfg.Bulk/4, 1<<10), chunkBytes))
+	}
+	return l
 }
 
 // Connected tells whether a server that leads has answered on the present link.

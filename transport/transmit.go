@@ -143,6 +143,9 @@ func (s *deviceSession) tunnel(ctx context.Context, id string) {
 }
 
 func (s *deviceSession) serve(ctx context.Context, conn net.Conn) {
+	if tunnel, ok := conn.(*Tunnel); ok {
+		tunnel.pace = s.link.bulk // before anybody writes
+	}
 	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()

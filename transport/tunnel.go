@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/shoal-edge/shoal/transport/linkpb"
 )
 
@@ -26,6 +28,7 @@ type Tunnel struct {
 	finish, abort func()
 	local, remote tunnelAddr
 	counted       func(up bool, n int) // what was read and written; nil: nobody counts
+	pace          *rate.Limiter        // of what is written, in bytes; nil: as fast as it goes
 
 	incoming chan []byte   // from pump to Read; closed after readErr is set
 	over     chan struct{} // closed when the stream is over
@@ -141,6 +144,12 @@ func (t *Tunnel) Write(p []byte) (int, error) {
 			return sent, os.ErrDeadlineExceeded
 		}
 		n := min(len(p)-sent, chunkBytes)
+		if t.pace != nil {
+			n = min(n, t.pace.Burst())
+			if err := t.wait(n); err != nil {
+				return sent, err
+			}
+		}
 		if err := t.stream.Send(&linkpb.Chunk{Data: p[sent : sent+n]}); err != nil {
 			if isClosed(t.writing.passed()) {
 				return sent, os.ErrDeadlineExceeded
@@ -153,6 +162,23 @@ func (t *Tunnel) Write(p []byte) (int, error) {
 		}
 	}
 	return sent, nil
+}
+
+// wait holds a write back until the pace allows it, the tunnel is closed or the deadline passes.
+func (t *Tunnel) wait(n int) error {
+	turn := t.pace.ReserveN(time.Now(), n)
+	timer := time.NewTimer(turn.Delay())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-t.closed:
+		turn.Cancel()
+		return net.ErrClosed
+	case <-t.writing.passed():
+		turn.Cancel()
+		return os.ErrDeadlineExceeded
+	}
 }
 
 // CloseWrite ends this end's direction; the peer reads to the end and may go on writing.

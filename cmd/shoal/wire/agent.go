@@ -93,6 +93,7 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 		Device:    a.agent,
 		Carriers:  carriers,
 		Heartbeat: o.Config.Agent.Heartbeat, // of links through memory
+		Bulk:      bulkRate(o.Config.Agent),
 		Logger:    o.Logger,
 	})
 	a.agent.SetReporter(a.link.Report)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/controllers"
 	"github.com/shoal-edge/shoal/controllers/dispatch"
@@ -72,4 +74,13 @@ func lanOf(address string) string {
 		}
 	}
 	return ""
+}
+
+// bulkRate is in bytes a second; 0 is no limit.
+func bulkRate(c configs.Agent) int {
+	quantity, err := resource.ParseQuantity(c.BulkRate)
+	if err != nil { // it is not set: what is was validated
+		return 0
+	}
+	return int(quantity.Value())
 }
