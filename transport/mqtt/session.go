@@ -37,6 +37,8 @@ type session struct {
 
 	mail *flow
 
+	dialling sync.Mutex
+
 	mu      sync.Mutex
 	streams map[uint64]*stream
 	next    uint64 // the last number of a stream that was opened
@@ -228,6 +230,8 @@ func (s *session) add(id uint64) *stream {
 
 // dial opens a tunnel.
 func (s *session) dial(id string) (*stream, error) {
+	s.dialling.Lock() // the numbers go out in their order
+	defer s.dialling.Unlock()
 	s.mu.Lock()
 	if s.err != nil || len(s.streams) >= maxStreams {
 		err := s.err

@@ -3,6 +3,7 @@ package mqtt
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net"
 	"sync"
@@ -41,6 +42,8 @@ type pending struct {
 	device  string
 	hello   *hello
 	out, in *seal
+	heard   [sha256.Size]byte // of the device's open
+	accept  []byte
 }
 
 // receive takes a frame that came on the device's topic. The calls come one after the other.
@@ -52,7 +55,10 @@ func (u *uplink) receive(ctx context.Context, frame []byte) {
 	var err error
 	switch frame[0] {
 	case frameOpen:
-		err = u.shake(ctx, frame)
+		// Signatures take a deep stack. The caller's goroutine lives as long as the link, and keeps its own small.
+		done := make(chan error)
+		go func() { done <- u.shake(ctx, frame) }()
+		err = <-done
 	case frameSealed:
 		err = u.sealed(ctx, frame)
 	case frameGone:
@@ -67,6 +73,14 @@ func (u *uplink) receive(ctx context.Context, frame []byte) {
 
 // shake answers a device's open.
 func (u *uplink) shake(ctx context.Context, frame []byte) error {
+	heard := sha256.Sum256(frame)
+	u.mu.Lock()
+	p := u.pending
+	u.mu.Unlock()
+	if p != nil && p.heard == heard {
+		u.reply(p.accept) // the device has become impatient: the first answer is on its way, and it is to take either
+		return nil
+	}
 	select {
 	case u.server.shakes <- struct{}{}:
 		defer func() { <-u.server.shakes }()
@@ -79,12 +93,16 @@ func (u *uplink) shake(ctx context.Context, frame []byte) error {
 		return errors.Join(errForged, err)
 	}
 	u.mu.Lock()
-	u.pending = &pending{device: device, hello: h, out: out, in: in}
+	u.pending = &pending{device: device, hello: h, out: out, in: in, heard: heard, accept: accept}
 	u.mu.Unlock()
-	if err := u.write(accept); err != nil {
-		u.server.cfg.Logger.Debug("cannot answer a handshake over MQTT", "principal", u.principal, "error", err)
-	}
+	u.reply(accept)
 	return nil
+}
+
+func (u *uplink) reply(frame []byte) {
+	if err := u.write(frame); err != nil {
+		u.server.cfg.Logger.Debug("cannot answer a device over MQTT", "principal", u.principal, "error", err)
+	}
 }
 
 // sealed hands a frame to its session, or begins the session with it.
@@ -111,9 +129,7 @@ func (u *uplink) sealed(ctx context.Context, frame []byte) error {
 	if tell {
 		// A device whose session this process never had, as after a change of leaders, is to begin anew. A stranger who repeats
 		// its old frames gets nothing by it: the device minds the name of its present session only.
-		if err := u.write(resetFrame(id)); err != nil {
-			u.server.cfg.Logger.Debug("cannot tell a device of a stale session", "principal", u.principal, "error", err)
-		}
+		u.reply(resetFrame(id))
 	}
 	return errStale
 }
