@@ -10,6 +10,9 @@ import (
 // Server is the URL of the API server.
 func (c *Client) Server() string { return c.server }
 
+// CloseIdle closes the connections that no request uses.
+func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
+
 // Stream makes one request whose body, of the given size, or whose answer is too large for memory, and too slow for a limit on
 // its time as a whole. The caller closes the answer's body. A refusal of the API is the *apierrors.StatusError that the server sent.
 func (c *Client) Stream(ctx context.Context, method, path string, body io.Reader, size int64) (*http.Response, error) {

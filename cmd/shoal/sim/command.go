@@ -91,6 +91,14 @@ func (o *options) validate() error {
 	return nil
 }
 
+// idleMode is agent.idle of the devices.
+func (o *options) idleMode() string {
+	if o.frugal {
+		return configs.IdleFrugal
+	}
+	return configs.IdleNormal
+}
+
 // serve is the server's process: as `shoal server`, with containers that are not real.
 func serve(version string) *cobra.Command {
 	var file string

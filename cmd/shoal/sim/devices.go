@@ -69,9 +69,7 @@ func (d *devices) startOne(ctx, life context.Context, i int) error {
 			Links:  []string{d.o.carrier}, CNIConfDir: filepath.Join(dir, "cni"), RegistryConfDir: filepath.Join(dir, "certs.d"),
 		},
 	}
-	if d.o.frugal {
-		c.Agent.Idle = configs.IdleFrugal
-	}
+	c.Agent.Idle = d.o.idleMode()
 	c, err := configs.Complete(c)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &server{dir: filepath.Join(dir, "server"), address: address, log: o.log}
+	s := &server{dir: filepath.Join(dir, "server"), address: address, links: []string{o.carrier}, idle: o.idleMode(), log: o.log}
 	if err := s.start(ctx); err != nil {
 		return err
 	}
@@ -91,6 +91,7 @@ func simulate(ctx context.Context, o options, s *server, dir string, r *result) 
 		return err
 	}
 	r.ServerBytes, r.BytesPerDevice = all, (after-before)/int64(o.devices)
+	s.kube.CloseIdle() // nothing but links is left
 	if r.IdleCPU, err = s.cpu(ctx, o.idle); err != nil {
 		return err
 	}

@@ -27,6 +27,8 @@ import (
 // server is the control plane's process.
 type server struct {
 	dir, address string
+	links        []string // as the devices have them
+	idle         string
 	log          io.Writer
 	process      *exec.Cmd
 	ended        chan struct{} // closed when the process has ended
@@ -58,7 +60,7 @@ func (s *server) start(ctx context.Context) error {
 	text, err := yaml.Marshal(map[string]any{
 		"nodeName": c.NodeName, "dataDir": c.DataDir, "advertiseAddress": c.AdvertiseAddress,
 		"server": map[string]any{"listen": c.Server.Listen, "podCIDR": c.Server.PodCIDR, "nodeBits": c.Server.NodeBits},
-		"agent":  map[string]any{"listen": "127.0.0.1:0", "cniConfDir": s.dir + "/cni", "registryConfDir": s.dir + "/certs.d"},
+		"agent":  map[string]any{"listen": "127.0.0.1:0", "links": s.links, "idle": s.idle, "cniConfDir": s.dir + "/cni", "registryConfDir": s.dir + "/certs.d"},
 	})
 	if err != nil {
 		return err

@@ -35,7 +35,7 @@ func paceOf(c configs.Agent, link string) pace {
 		// The broker's kernel says nothing of the leader.
 		p = pace{beat: 70 * time.Second, probing: pki.Probing{Patience: 30 * time.Second}, silence: 3 * time.Minute}
 	case link == configs.LinkMQTT:
-		p = pace{beat: 10 * time.Minute, probing: pki.Probing{Idle: 24 * time.Second, Interval: time.Second, Patience: 30 * time.Second}}
+		p = pace{beat: 10 * time.Minute, probing: pki.Probing{Idle: 25 * time.Second, Interval: time.Second, Patience: 30 * time.Second}}
 	}
 	if c.Heartbeat > 0 {
 		p.beat, p.silence = c.Heartbeat, 3*c.Heartbeat
