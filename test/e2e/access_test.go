@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 type accessBed struct {
 	*testing.T
 	kubectl, kubeconfig, home string
+	env                       []string
 }
 
 func newAccessBed(t *testing.T) *accessBed {
@@ -52,9 +52,7 @@ func newAccessBed(t *testing.T) *accessBed {
 }
 
 func (b *accessBed) run(args ...string) (string, error) {
-	cmd := exec.CommandContext(b.Context(), b.kubectl, args...)
-	cmd.Env = []string{"KUBECONFIG=" + b.kubeconfig, "HOME=" + b.home, "PATH=" + os.Getenv("PATH")}
-	out, err := cmd.CombinedOutput()
+	out, err := b.command(args...).CombinedOutput()
 	return string(out), err
 }
 
