@@ -25,6 +25,7 @@ COUNT ?= 1
 EPISODES ?= 200
 CUTS ?= 100
 SEED ?= 1
+FOCUS ?=
 # Everything but the end-to-end tests, which want the machine for themselves.
 PACKAGES = $$(go list ./... | grep -v '/test/e2e$$')
 
@@ -45,6 +46,10 @@ build: ## build bin/shoal, one static binary
 .PHONY: kubectl
 kubectl: ## build bin/kubectl from its Go module
 	@cd tools && go build -ldflags "$(KUBE_LDFLAGS)" -o ../bin/kubectl ./kubectl
+
+.PHONY: helm
+helm: ## build bin/helm from its Go module
+	@cd tools/helm && go build -ldflags "-s -w" -o ../../bin/helm helm.sh/helm/v4/cmd/helm
 
 .PHONY: images
 images: ## build the demonstration images into .build/images
@@ -94,11 +99,16 @@ sim: build ## a fleet of DEVICES devices over CARRIER (grpc or mqtt) in two proc
 test: deps build kubectl images ## all tests: unit, in-process cluster, end to end on real containerd (as root)
 	@tools/deps.sh mosquitto=mosquitto
 	go test $(PACKAGES)
+	$(MAKE) --no-print-directory clients
 	$(MAKE) --no-print-directory e2e
 
 .PHONY: test-short
 test-short: ## unit and in-process tests only: no root, no containerd
 	go test -short $(PACKAGES)
+
+.PHONY: clients
+clients: build ## client-go against a server whose pods only look as if they ran
+	cd test/clients && go test -count=1 ./...
 
 .PHONY: e2e
 e2e: deps build kubectl images ## end-to-end tests with real kubectl and containerd (as root)
@@ -117,6 +127,16 @@ powercut: build ## cut the power of a server CUTS=100 times from SEED=1 on and c
 	@tools/deps.sh mkfs.ext4=e2fsprogs
 	@go build -o bin/powercut ./test/powercut/cmd
 	@bin/powercut -cuts $(CUTS) -seed $(SEED)
+
+.PHONY: conformance
+conformance: deps build kubectl ## FOCUS='regexp' of Kubernetes' own suite; the first build takes 12 minutes of two cores (as root)
+	@tools/deps.sh /usr/sbin/nginx=nginx-light
+	@mkdir -p .build/conformance
+	cd test/conformance && go test -c -ldflags "$(KUBE_LDFLAGS)" -o ../../.build/conformance/e2e.test k8s.io/kubernetes/test/e2e
+	cd test/conformance && go build -ldflags "-s -w" -o ../../.build/conformance/agnhost k8s.io/kubernetes/test/images/agnhost
+	go run ./test/images/cmd/upstreamimages .build/conformance/agnhost .build/conformance/images
+	cd test/conformance && go build -o ../../bin/conformance .
+	@bin/conformance -root . -focus '$(FOCUS)'
 
 .PHONY: race
 race: ## unit and in-process tests under the race detector
