@@ -69,7 +69,11 @@ func (a *Agent) facts(p *corev1.Pod, ips []string) pod.Facts {
 	if p.Spec.HostNetwork && a.c.Address != "" {
 		ips = []string{a.c.Address}
 	}
-	return pod.Facts{NodeName: a.c.NodeName, HostIP: a.c.Address, PodIPs: ips, Allocatable: a.allocatable()}
+	f := pod.Facts{NodeName: a.c.NodeName, HostIP: a.c.Address, PodIPs: ips, Allocatable: a.allocatable()}
+	if servers := a.Servers(); len(servers) > 0 {
+		f.Server = servers[0]
+	}
+	return f
 }
 
 // ownMounts adds /etc/hosts and the file for the termination message, where the pod does not mount over them.

@@ -17,6 +17,8 @@ type Facts struct {
 	PodIPs           []string
 	// Allocatable is what a container without a limit is told as its limit.
 	Allocatable corev1.ResourceList
+	// Server is the host:port at which containers reach the API, empty if none is known.
+	Server string
 }
 
 // Field is the value of a downward-API field of the pod.

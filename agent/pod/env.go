@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,9 +20,15 @@ type Source interface {
 // Var is one environment variable.
 type Var struct{ Name, Value string }
 
-// Env is a container's environment, in the order the pod gives it, with $(VAR) expanded.
+// Env is a container's environment, in the order the pod gives it, with $(VAR) expanded. Before it come the variables by which
+// Kubernetes' clients find the API in a pod (https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/).
 func Env(p *corev1.Pod, c *corev1.Container, src Source, f Facts) ([]Var, error) {
 	e := environment{p: p, c: c, src: src, facts: f, values: map[string]string{}}
+	if host, port, err := net.SplitHostPort(f.Server); err == nil {
+		e.set("KUBERNETES_SERVICE_HOST", host)
+		e.set("KUBERNETES_SERVICE_PORT", port)
+		e.set("KUBERNETES_SERVICE_PORT_HTTPS", port)
+	}
 	for _, from := range c.EnvFrom {
 		if err := e.from(from); err != nil {
 			return nil, err

@@ -46,12 +46,17 @@ func TestEnv(t *testing.T) {
 		},
 		Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"memory": resource.MustParse("1500Ki")}},
 	}
-	f := Facts{PodIPs: []string{"10.0.0.1", "fd00::1"}, Allocatable: corev1.ResourceList{"cpu": resource.MustParse("3500m")}}
+	f := Facts{
+		PodIPs: []string{"10.0.0.1", "fd00::1"}, Allocatable: corev1.ResourceList{"cpu": resource.MustParse("3500m")}, Server: "[fd00::9]:6443",
+	}
 	got, err := Env(p, c, source{}, f)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Var{
+		{"KUBERNETES_SERVICE_HOST", "fd00::9"},
+		{"KUBERNETES_SERVICE_PORT", "6443"},
+		{"KUBERNETES_SERVICE_PORT_HTTPS", "6443"},
 		{"P_A", "from-map"},
 		{"P_B", "b"},
 		{"A", "2"},
