@@ -134,6 +134,7 @@ conformance: deps build kubectl ## FOCUS='regexp' of Kubernetes' own suite; the 
 	@mkdir -p .build/conformance
 	cd test/conformance && go test -c -ldflags "$(KUBE_LDFLAGS)" -o ../../.build/conformance/e2e.test k8s.io/kubernetes/test/e2e
 	cd test/conformance && go build -ldflags "-s -w" -o ../../.build/conformance/agnhost k8s.io/kubernetes/test/images/agnhost
+	cd test/conformance && go build -ldflags "-s -w" -o ../../.build/conformance/ginkgo github.com/onsi/ginkgo/v2/ginkgo
 	go run ./test/images/cmd/upstreamimages .build/conformance/agnhost .build/conformance/images
 	cd test/conformance && go build -o ../../bin/conformance .
 	@bin/conformance -root . -focus '$(FOCUS)'
