@@ -16,6 +16,10 @@ import (
 	"github.com/shoal-edge/shoal/api/custom"
 )
 
+// metadataDoc describes the metadata of every object.
+const metadataDoc = "Standard object's metadata. More info: " +
+	"https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
+
 // schemaRoot is where the schemas of a document are.
 const schemaRoot = "#/components/schemas/"
 
@@ -89,7 +93,7 @@ func customDocument(path string, versions []*custom.Version) (node, error) {
 			return nil, err
 		}
 		schemas[name], schemas[name+"List"] = schema, describeList(v, name)
-		addPaths(paths, "/"+path, v, name)
+		addPaths(paths, v, name, operation)
 	}
 	return node{
 		"openapi": "3.0.0", "info": node{"title": "Kubernetes CRD Swagger", "version": "v0.1.0"},
@@ -155,13 +159,14 @@ func describe(v *custom.Version) (node, error) {
 	properties["apiVersion"] = node{"type": "string", "description": docs["apiVersion"]}
 	properties["kind"] = node{"type": "string", "description": docs["kind"]}
 	properties["metadata"] = node{
-		"description": "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
+		"description": metadataDoc,
 		"allOf":       []any{node{"$ref": schemaRoot + metaPrefix + "ObjectMeta"}},
 	}
 	schema["x-kubernetes-group-version-kind"] = []any{gvkOf(v, v.Kind.GVK.Kind)}
 	return schema, nil
 }
 
+// describeList describes a list of the kind whose schema is called item.
 func describeList(v *custom.Version, item string) node {
 	docs := metav1.TypeMeta{}.SwaggerDoc()
 	return node{
@@ -176,37 +181,41 @@ func describeList(v *custom.Version, item string) node {
 	}
 }
 
-// addPaths describes the operations, as far as clients look at them: which there are, of which kind, and what a write may ask for.
-func addPaths(paths node, root string, v *custom.Version, name string) {
-	operation := func(action string, of string, parameters ...string) node {
-		described := []any{}
-		for _, p := range parameters {
-			described = append(described, node{"name": p, "in": "query", "schema": node{"type": "string", "uniqueItems": true}})
-		}
-		return node{
-			"x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvkOf(v, v.Kind.GVK.Kind), "parameters": described,
-			"responses": node{"200": node{"description": "OK", "content": node{mediaJSON: node{"schema": node{"$ref": schemaRoot + of}}}}},
-		}
+// operate describes an operation on a kind: what answers it, and what may be asked for in the query.
+type operate func(v *custom.Version, action, answer string, parameters ...string) node
+
+func operation(v *custom.Version, action, answer string, parameters ...string) node {
+	described := []any{}
+	for _, p := range parameters {
+		described = append(described, node{"name": p, "in": "query", "schema": node{"type": "string", "uniqueItems": true}})
 	}
+	return node{
+		"x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvkOf(v, v.Kind.GVK.Kind), "parameters": described,
+		"responses": node{"200": node{"description": "OK", "content": node{mediaJSON: node{"schema": node{"$ref": schemaRoot + answer}}}}},
+	}
+}
+
+// addPaths describes the operations, as far as clients look at them: which there are, of which kind, and what a write may ask for.
+func addPaths(paths node, v *custom.Version, name string, op operate) {
 	write := []string{"dryRun", "fieldManager", "fieldValidation"}
+	root := "/apis/" + v.Kind.GVK.GroupVersion().String()
 	all := root + "/" + v.Kind.Resource
 	collection := all
 	if v.Kind.Namespaced {
-		paths[all] = node{"get": operation("list", name+"List")}
+		paths[all] = node{"get": op(v, "list", name+"List")}
 		collection = root + "/namespaces/{namespace}/" + v.Kind.Resource
 	}
 	paths[collection] = node{
-		"get": operation("list", name+"List"), "post": operation("post", name, write...),
-		"delete": operation("deletecollection", metaPrefix+"Status", "dryRun"),
+		"get": op(v, "list", name+"List"), "post": op(v, "post", name, write...),
+		"delete": op(v, "deletecollection", metaPrefix+"Status", "dryRun"),
 	}
 	item := func() node {
 		return node{
-			"get": operation("get", name), "put": operation("put", name, write...),
-			"patch": operation("patch", name, append(slices.Clone(write), "force")...),
+			"get": op(v, "get", name), "put": op(v, "put", name, write...), "patch": op(v, "patch", name, append(slices.Clone(write), "force")...),
 		}
 	}
 	one := item()
-	one["delete"] = operation("delete", metaPrefix+"Status", "dryRun")
+	one["delete"] = op(v, "delete", metaPrefix+"Status", "dryRun")
 	paths[collection+"/{name}"] = one
 	if v.Kind.HasSubresource("status") {
 		paths[collection+"/{name}/status"] = item()

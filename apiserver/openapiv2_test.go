@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	openapiv2 "github.com/google/gnostic-models/openapiv2"
+	"github.com/google/go-cmp/cmp"
 	protobuf "google.golang.org/protobuf/proto"
 
 	"github.com/shoal-edge/shoal/api"
@@ -63,5 +64,51 @@ func TestOpenAPIv2(t *testing.T) {
 	}
 	if refused, data := b.do(call{path: "/openapi/v2", header: accept("text/html")}); refused.StatusCode != http.StatusNotAcceptable {
 		t.Errorf("%d %s", refused.StatusCode, data)
+	}
+}
+
+// TestOpenAPIv2DescribesDefinedKinds: the JSON form has them as long as they are served, in what old clients understand.
+func TestOpenAPIv2DescribesDefinedKinds(t *testing.T) {
+	b := newBed(t)
+	before, _ := b.do(call{path: "/openapi/v2"})
+	b.define(widgetDefinition)
+	answer, data := b.do(call{path: "/openapi/v2", header: map[string]string{"If-None-Match": before.Header.Get("Etag")}})
+	if answer.StatusCode != http.StatusOK {
+		t.Fatalf("%d: the document has not changed", answer.StatusCode)
+	}
+	var doc struct {
+		Definitions map[string]object
+		Paths       map[string]map[string]any
+	}
+	decode(t, data, &doc)
+	properties := doc.Definitions["com.example.v1.Widget"]["properties"].(object)["spec"].(object)["properties"].(object)
+	want := object{
+		"color": object{"type": "string", "enum": []any{"red", "green"}},
+		"note":  object{}, // anything, as null is allowed too
+		"free":  object{"x-kubernetes-preserve-unknown-fields": true},
+		"size":  object{"type": "integer", "minimum": 1.0, "default": 3.0},
+	}
+	for name := range properties {
+		if want[name] == nil {
+			delete(properties, name)
+		}
+	}
+	if diff := cmp.Diff(want, properties); diff != "" {
+		t.Error(diff)
+	}
+	if doc.Definitions["com.example.v1beta1.WidgetList"] == nil || doc.Definitions["io.k8s.api.core.v1.Pod"] == nil {
+		t.Error("definitions are missing")
+	}
+	if doc.Paths[strings.ReplaceAll(widgets, "default", "{namespace}")+"/{name}"]["patch"] == nil || doc.Paths["/api/v1/nodes"] == nil {
+		t.Error("paths are missing")
+	}
+	for _, part := range strings.Split(string(data), `"$ref":"#/definitions/`)[1:] {
+		if name := part[:strings.IndexByte(part, '"')]; doc.Definitions[name] == nil {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	again, _ := b.do(call{path: "/openapi/v2", header: map[string]string{"If-None-Match": answer.Header.Get("Etag")}})
+	if again.StatusCode != http.StatusNotModified {
+		t.Errorf("the same again: %d", again.StatusCode)
 	}
 }
