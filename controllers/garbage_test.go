@@ -198,7 +198,7 @@ func TestPodsThatMayNotBeMade(t *testing.T) {
 		{quota, 0, true},
 	} {
 		refusal = c.refusal
-		made, err := (&replicaSetLoop{c: ctrl}).makePods(t.Context(), rs, 3)
+		made, err := (&replicaSetLoop{c: ctrl, of: replicaSetKind()}).makePods(t.Context(), replicas{rs, rs}, 3)
 		if len(made) != c.made || (err != nil) != c.fails {
 			t.Errorf("refused with %v: %d made, %v", c.refusal, len(made), err)
 		}

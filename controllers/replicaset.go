@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/store"
@@ -26,29 +28,62 @@ const (
 	podWritesAtOnce = 8
 )
 
-// replicaSetLoop keeps as many pods alive as each replica set asks for. It counts the pods in the store, which holds all
-// that it has made, so it never makes one too many.
+// replicaSetLoop keeps as many pods alive as each replica set, or replication controller, asks for. It counts the pods in the store,
+// which holds all that it has made, so it never makes one too many.
 type replicaSetLoop struct {
 	c      *Controllers
+	of     replicaKind
 	strays strays
 }
 
+// replicaKind is what the loop has to know of a kind of replica sets.
+type replicaKind struct {
+	resource string
+	gvk      schema.GroupVersionKind
+	get      func(r store.Reader, namespace, name string) (replicas, bool)
+	report   func(object api.Object, status appsv1.ReplicaSetStatus)
+	// ending is whether the status counts the pods that are on their way out.
+	ending bool
+}
+
+// replicas is an object that asks for pods, as the replica set that it amounts to.
+type replicas struct {
+	*appsv1.ReplicaSet
+	owner api.Object
+}
+
+func replicaSetKind() replicaKind {
+	return replicaKind{
+		resource: replicaSets, gvk: appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), ending: true,
+		get: func(r store.Reader, namespace, name string) (replicas, bool) {
+			rs, ok := store.Get[appsv1.ReplicaSet](r, namespace, name)
+			return replicas{rs, rs}, ok
+		},
+		report: func(object api.Object, status appsv1.ReplicaSetStatus) { object.(*appsv1.ReplicaSet).Status = status },
+	}
+}
+
 func (c *Controllers) addReplicaSets() {
-	r := &replicaSetLoop{c: c}
-	l := c.newLoop("replicaset", 4, r.reconcile)
-	c.follow(replicaSets, "", keys(l))
-	podReader := r.strays.reader("ReplicaSet", replicaSets, l, func(namespace string, set map[string]string) {
-		c.addSelecting(l, replicaSets, namespace, set)
+	for _, of := range []replicaKind{replicaSetKind(), replicationControllerKind()} {
+		c.addReplicas(&replicaSetLoop{c: c, of: of})
+	}
+}
+
+func (c *Controllers) addReplicas(r *replicaSetLoop) {
+	l := c.newLoop(strings.ToLower(r.of.gvk.Kind), 4, r.reconcile)
+	c.follow(r.of.resource, "", keys(l))
+	podReader := r.strays.reader(r.of.gvk.Kind, r.of.resource, l, func(namespace string, set map[string]string) {
+		c.addSelecting(l, r.of.resource, namespace, set)
 	})
 	forget := podReader.relist
 	podReader.relist = func() {
 		forget()
-		c.addAll(l, replicaSets)
+		c.addAll(l, r.of.resource)
 	}
 	c.follow(pods, "", podReader)
 }
 
-// addSelecting adds the objects whose selectors match a stray's labels: deployments and replica sets.
+// addSelecting adds the objects whose selectors match a stray's labels: deployments, replica sets and replication controllers.
 func (c *Controllers) addSelecting(l *loop, resource, namespace string, set map[string]string) {
 	if len(set) == 0 {
 		return // nothing of ours selects what has no labels
@@ -65,6 +100,8 @@ func (c *Controllers) addSelecting(l *loop, resource, namespace string, set map[
 			selector = object.Spec.Selector
 		case *appsv1.Deployment:
 			selector = object.Spec.Selector
+		case *corev1.ReplicationController:
+			selector = &metav1.LabelSelector{MatchLabels: object.Spec.Selector}
 		}
 		if s, err := metav1.LabelSelectorAsSelector(selector); err == nil && s.Matches(labels.Set(set)) {
 			l.add(item.Key)
@@ -73,7 +110,7 @@ func (c *Controllers) addSelecting(l *loop, resource, namespace string, set map[
 }
 
 func (r *replicaSetLoop) reconcile(ctx context.Context, k store.Key) (time.Duration, error) {
-	rs, ok := store.Get[appsv1.ReplicaSet](r.c.reader, k.Namespace, k.Name)
+	rs, ok := r.of.get(r.c.reader, k.Namespace, k.Name)
 	if !ok {
 		return 0, nil // its pods are the garbage collector's
 	}
@@ -81,7 +118,7 @@ func (r *replicaSetLoop) reconcile(ctx context.Context, k store.Key) (time.Durat
 	if err != nil {
 		return 0, fmt.Errorf("selector: %w", err)
 	}
-	owned, err := claim[corev1.Pod](ctx, r.c, &r.strays, rs, selector)
+	owned, err := claim[corev1.Pod](ctx, r.c, &r.strays, rs.owner, selector)
 	if err != nil {
 		return 0, err
 	}
@@ -104,23 +141,23 @@ func alive(owned []*corev1.Pod) []*corev1.Pod {
 }
 
 // manage makes or deletes pods, and returns those that the replica set has afterwards.
-func (r *replicaSetLoop) manage(ctx context.Context, rs *appsv1.ReplicaSet, owned []*corev1.Pod) ([]*corev1.Pod, error) {
-	replicas := alive(owned)
-	surplus := len(replicas) - int(*rs.Spec.Replicas)
+func (r *replicaSetLoop) manage(ctx context.Context, rs replicas, owned []*corev1.Pod) ([]*corev1.Pod, error) {
+	present := alive(owned)
+	surplus := len(present) - int(*rs.Spec.Replicas)
 	switch {
 	case surplus < 0:
 		made, err := r.makePods(ctx, rs, min(-surplus, maxPodWrites))
 		return append(owned, made...), err
 	case surplus > 0:
-		sortForDeletion(replicas)
-		err := r.deletePods(ctx, rs, replicas[:min(surplus, maxPodWrites)])
+		sortForDeletion(present)
+		err := r.deletePods(ctx, rs, present[:min(surplus, maxPodWrites)])
 		return store.ListBy[corev1.Pod](r.c.reader, store.OwnerIndex, string(rs.UID)), err
 	}
 	return owned, nil
 }
 
 // makePods makes pods in growing batches: where one fails, most of the others would fail too.
-func (r *replicaSetLoop) makePods(ctx context.Context, rs *appsv1.ReplicaSet, count int) ([]*corev1.Pod, error) {
+func (r *replicaSetLoop) makePods(ctx context.Context, rs replicas, count int) ([]*corev1.Pod, error) {
 	made := make([]*corev1.Pod, 0, count)
 	for batch := 1; len(made) < count; batch = min(batch*2, podWritesAtOnce) {
 		results := make([]*corev1.Pod, min(batch, count-len(made)))
@@ -148,30 +185,30 @@ func (r *replicaSetLoop) makePods(ctx context.Context, rs *appsv1.ReplicaSet, co
 }
 
 // makePod makes one pod. The error errKeep says that none can be made here any more, and that this is fine.
-func (r *replicaSetLoop) makePod(ctx context.Context, rs *appsv1.ReplicaSet) (*corev1.Pod, error) {
+func (r *replicaSetLoop) makePod(ctx context.Context, rs replicas) (*corev1.Pod, error) {
 	template := rs.Spec.Template.DeepCopy()
 	created, err := r.c.client.Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			GenerateName: rs.Name + "-", Namespace: rs.Namespace,
 			Labels: template.Labels, Annotations: template.Annotations, Finalizers: template.Finalizers,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(rs, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(rs.owner, r.of.gvk)},
 		},
 		Spec: template.Spec,
 	})
 	switch {
 	case err == nil:
-		r.c.recorder.eventf(rs, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", created.GetName())
+		r.c.recorder.eventf(rs.owner, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", created.GetName())
 		return created.(*corev1.Pod), nil
 	case ctx.Err() != nil:
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || apierrors.IsNotFound(err):
 		return nil, errKeep // the namespace ends, or has ended: there is nothing to try again
 	default:
-		r.c.recorder.eventf(rs, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
+		r.c.recorder.eventf(rs.owner, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
 	}
 	return nil, fmt.Errorf("create a pod: %w", err)
 }
 
-func (r *replicaSetLoop) deletePods(ctx context.Context, rs *appsv1.ReplicaSet, doomed []*corev1.Pod) error {
+func (r *replicaSetLoop) deletePods(ctx context.Context, rs replicas, doomed []*corev1.Pod) error {
 	var group errgroup.Group
 	group.SetLimit(podWritesAtOnce)
 	for _, pod := range doomed {
@@ -183,7 +220,7 @@ func (r *replicaSetLoop) deletePods(ctx context.Context, rs *appsv1.ReplicaSet, 
 			if err != nil {
 				return fmt.Errorf("delete pod %s: %w", pod.Name, err)
 			}
-			r.c.recorder.eventf(rs, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
+			r.c.recorder.eventf(rs.owner, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
 			return nil
 		})
 	}
@@ -191,17 +228,16 @@ func (r *replicaSetLoop) deletePods(ctx context.Context, rs *appsv1.ReplicaSet, 
 }
 
 // report writes the status, and returns when a pod that is ready will count as available.
-func (r *replicaSetLoop) report(ctx context.Context, rs *appsv1.ReplicaSet, owned []*corev1.Pod, failure error) (time.Duration, error) {
+func (r *replicaSetLoop) report(ctx context.Context, rs replicas, owned []*corev1.Pod, failure error) (time.Duration, error) {
 	status, again := r.status(rs, owned, failure)
 	if apiequality.Semantic.DeepEqual(status, rs.Status) {
 		return again, nil
 	}
-	_, err := r.c.client.Modify(ctx, key(replicaSets, rs.Namespace, rs.Name), "status", func(object api.Object) error {
-		current := object.(*appsv1.ReplicaSet)
-		if current.UID != rs.UID {
+	_, err := r.c.client.Modify(ctx, key(r.of.resource, rs.Namespace, rs.Name), "status", func(object api.Object) error {
+		if object.GetUID() != rs.UID {
 			return errKeep
 		}
-		current.Status = status
+		r.of.report(object, status)
 		return nil
 	})
 	if err != nil && !apierrors.IsNotFound(err) && !errors.Is(err, errKeep) {
@@ -210,7 +246,7 @@ func (r *replicaSetLoop) report(ctx context.Context, rs *appsv1.ReplicaSet, owne
 	return again, nil
 }
 
-func (r *replicaSetLoop) status(rs *appsv1.ReplicaSet, owned []*corev1.Pod, failure error) (appsv1.ReplicaSetStatus, time.Duration) {
+func (r *replicaSetLoop) status(rs replicas, owned []*corev1.Pod, failure error) (appsv1.ReplicaSetStatus, time.Duration) {
 	status := appsv1.ReplicaSetStatus{ObservedGeneration: rs.Generation, Conditions: slices.Clone(rs.Status.Conditions)}
 	template := labels.SelectorFromSet(rs.Spec.Template.Labels)
 	var again time.Duration
@@ -237,7 +273,9 @@ func (r *replicaSetLoop) status(rs *appsv1.ReplicaSet, owned []*corev1.Pod, fail
 			terminating++
 		}
 	}
-	status.TerminatingReplicas = &terminating
+	if r.of.ending {
+		status.TerminatingReplicas = &terminating
+	}
 	status.Conditions = withFailure(status.Conditions, failure, metav1.NewTime(r.c.now()))
 	return status, again
 }

@@ -41,24 +41,10 @@ func startCluster(ctx context.Context, root, images string) (*cluster, error) {
 	case <-limit.Done():
 		err = limit.Err()
 	}
-	if err == nil {
-		err = c.prepare(limit, root)
-	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start a cluster: %w", err), c.stop())
 	}
 	return c, nil
-}
-
-// prepare makes the Service default/kubernetes if there is none: before its first case the suite asks that one whether the cluster's
-// addresses are of IPv4.
-func (c *cluster) prepare(ctx context.Context, root string) error {
-	cmd := exec.CommandContext(ctx, filepath.Join(root, "bin", "kubectl"), "--kubeconfig="+c.kubeconfig,
-		"create", "service", "clusterip", "kubernetes", "--tcp=443:6443", "--namespace=default")
-	if out, err := cmd.CombinedOutput(); err != nil && !strings.Contains(string(out), "already exists") {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
 }
 
 // read looks for the kubeconfig in what the command says and for the line that comes when all is ready.
