@@ -134,7 +134,7 @@ func describeV2(versions []*custom.Version) (definitions, paths []byte, err erro
 // schemaV2 is what the old document can say of a schema: clients that read it cannot have alternatives, or fields beside unknown ones.
 func schemaV2(v *custom.Version) (node, error) {
 	schema := node{"type": "object", "x-kubernetes-group-version-kind": []any{gvkOf(v, v.Kind.GVK.Kind)}}
-	structural := v.Structural()
+	structural := v.Documented()
 	if structural == nil || structural.XPreserveUnknownFields {
 		return schema, nil
 	}

@@ -81,7 +81,11 @@ func TestOpenAPIv2DescribesDefinedKinds(t *testing.T) {
 		Paths       map[string]map[string]any
 	}
 	decode(t, data, &doc)
-	properties := doc.Definitions["com.example.v1.Widget"]["properties"].(object)["spec"].(object)["properties"].(object)
+	spec := doc.Definitions["com.example.v1.Widget"]["properties"].(object)["spec"].(object)
+	if spec["description"] != "What is wanted of a widget." {
+		t.Errorf("the description is %q", spec["description"])
+	}
+	properties := spec["properties"].(object)
 	want := object{
 		"color": object{"type": "string", "enum": []any{"red", "green"}},
 		"note":  object{}, // anything, as null is allowed too

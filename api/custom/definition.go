@@ -190,6 +190,23 @@ func (v *Version) OpenAPI() *apiextensionsv1.JSONSchemaProps {
 	return schemaOf(v.stored, v.Kind.GVK.Version)
 }
 
+// Documented is Structural with the descriptions, which the one that is kept lacks. It is made anew and may be nil.
+func (v *Version) Documented() *structuralschema.Structural {
+	props := v.OpenAPI()
+	if props == nil {
+		return nil
+	}
+	var internal apiextensions.JSONSchemaProps
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(props, &internal, nil); err != nil {
+		return nil
+	}
+	s, err := structuralschema.NewStructural(&internal)
+	if err != nil {
+		return nil // of a schema that is not structural nothing can be said
+	}
+	return s
+}
+
 // Identity changes whenever the version's schema or name may have.
 func (v *Version) Identity() string { return v.identity }
 
