@@ -63,7 +63,7 @@ func inClusterWith(t *testing.T, nodes int, cfg store.Config, test func(*cluster
 		c.servers = []string{"192.0.2.1:6443", "192.0.2.2:6443"}
 		proposer := store.NewLocal(c.durable)
 		c.client = store.NewClient(store.ClientConfig{
-			Durable: c.durable, Propose: proposer, Admit: []store.Admitter{store.AdmitFunc(tolerateFor)},
+			Durable: c.durable, Propose: proposer, Admit: []store.Admitter{store.AdmitFunc(tolerateFor), store.AdmitFunc(nothingNewInEnding)},
 			Volatile: c.present,
 		})
 		c.lead()
@@ -76,6 +76,20 @@ func inClusterWith(t *testing.T, nodes int, cfg store.Config, test func(*cluster
 		cancel()
 		c.wg.Wait()
 	})
+}
+
+// nothingNewInEnding refuses what a namespace that ends would have to delete again, as the API server's admission does.
+func nothingNewInEnding(_ context.Context, a *store.Admission) error {
+	if a.Operation != store.OpCreate || !a.Kind.Namespaced {
+		return nil
+	}
+	ns, ok := store.Get[corev1.Namespace](a.Reader, "", a.Object.GetNamespace())
+	if !ok || ns.DeletionTimestamp == nil {
+		return nil
+	}
+	err := apierrors.NewForbidden(a.Kind.GVR().GroupResource(), a.Object.GetName(), errKeep)
+	err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	return err
 }
 
 // tolerateFor lets new pods stay for a while on a node that does not answer, as admission does.

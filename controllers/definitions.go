@@ -164,7 +164,7 @@ func (l *definitionLoop) end(ctx context.Context, k store.Key, d *apiextensionsv
 	if err != nil {
 		return 0, err
 	}
-	if left > 0 {
+	if len(left) > 0 {
 		return lookAgain, nil // the last one to go wakes us
 	}
 	return 0, l.finish(ctx, k, "InstanceDeletionCompleted", "removed all instances")

@@ -67,6 +67,13 @@ func (g *garbage) note(ch *change) {
 	if refsChanged {
 		g.remember(ch.Item.Key, meta.OwnerReferences, before.OwnerReferences)
 	}
+	for _, ref := range meta.OwnerReferences {
+		if slices.ContainsFunc(before.OwnerReferences, func(b metav1.OwnerReference) bool { return b.UID == ref.UID && blocks(b) && !blocks(ref) }) {
+			if k, ok := g.ownerKey(meta.Namespace, ref); ok {
+				g.loop.add(k) // it waits for this one no longer
+			}
+		}
+	}
 	ending := meta.DeletionTimestamp != nil && len(meta.Finalizers) > 0 &&
 		(before.DeletionTimestamp == nil || !slices.Equal(meta.Finalizers, before.Finalizers))
 	if refsChanged || ending {
@@ -171,6 +178,11 @@ func (g *garbage) judge(ctx context.Context, k store.Key, meta *metav1.ObjectMet
 	}
 	opts := metav1.NewPreconditionDeleteOptions(string(meta.UID))
 	if waiting && g.blocking(meta.UID) > 0 {
+		if g.inCircle(meta.UID) {
+			if err := g.unblock(ctx, k); err != nil {
+				return err
+			}
+		}
 		opts.PropagationPolicy = ptr.To(metav1.DeletePropagationForeground)
 	}
 	_, err := g.c.client.Delete(ctx, k, opts)
@@ -240,12 +252,40 @@ func (g *garbage) blocking(owner types.UID) int {
 			continue
 		}
 		for _, ref := range metaOf(item.Value).OwnerReferences {
-			if ref.UID == owner && ptr.Deref(ref.BlockOwnerDeletion, false) {
+			if ref.UID == owner && blocks(ref) {
 				count++
 			}
 		}
 	}
 	return count
+}
+
+func blocks(ref metav1.OwnerReference) bool { return ptr.Deref(ref.BlockOwnerDeletion, false) }
+
+// inCircle says whether an object whose owner waits for it may have to wait for that owner in turn: one of its own dependents is being
+// deleted in the foreground. That is what Kubernetes goes by; it may be so without a circle, and then the owner only waits less.
+func (g *garbage) inCircle(uid types.UID) bool {
+	return slices.ContainsFunc(g.of(uid), func(k store.Key) bool {
+		item, ok := g.c.reader.Get(k)
+		if !ok {
+			return false
+		}
+		meta := metaOf(item.Value)
+		return meta.DeletionTimestamp != nil && slices.Contains(meta.Finalizers, metav1.FinalizerDeleteDependents)
+	})
+}
+
+// unblock lets an object's owners go before it.
+func (g *garbage) unblock(ctx context.Context, k store.Key) error {
+	_, err := g.c.client.Modify(ctx, k, "", func(object api.Object) error {
+		refs := slices.Clone(object.GetOwnerReferences())
+		for i := range refs {
+			refs[i].BlockOwnerDeletion = ptr.To(false)
+		}
+		object.SetOwnerReferences(refs)
+		return nil
+	})
+	return ignoreGone(err)
 }
 
 // finish takes a finalizer away.

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -142,21 +143,11 @@ func (n *namespaceLoop) end(ctx context.Context, namespace *corev1.Namespace) (t
 	if len(namespace.Spec.Finalizers) == 0 {
 		return 0, nil
 	}
-	left := 0
-	for _, kind := range n.c.kinds() {
-		if !kind.Namespaced {
-			continue
-		}
-		count, err := n.c.empty(ctx, kind.GroupResource(), namespace.Name)
-		if err != nil {
-			return 0, err
-		}
-		left += count
+	left, err := n.clear(ctx, namespace.Name)
+	if err != nil || len(left.resources) > 0 {
+		return lookAgain, errors.Join(err, n.tell(ctx, namespace, left, err))
 	}
-	if left > 0 {
-		return lookAgain, nil
-	}
-	_, err := n.c.client.Modify(ctx, key(namespaces, "", namespace.Name), "finalize", func(object api.Object) error {
+	_, err = n.c.client.Modify(ctx, key(namespaces, "", namespace.Name), "finalize", func(object api.Object) error {
 		spec := &object.(*corev1.Namespace).Spec
 		spec.Finalizers = slices.DeleteFunc(spec.Finalizers, func(f corev1.FinalizerName) bool { return f == corev1.FinalizerKubernetes })
 		return nil
@@ -167,17 +158,46 @@ func (n *namespaceLoop) end(ctx context.Context, namespace *corev1.Namespace) (t
 	return 0, nil
 }
 
-// empty deletes all objects of a resource, in one namespace or in all, and returns how many are still there.
-func (c *Controllers) empty(ctx context.Context, resource, namespace string) (int, error) {
+// clear deletes what a namespace holds: its pods first, and when they are gone the rest, which pods may still have been using
+// (https://kep.k8s.io/5080).
+func (n *namespaceLoop) clear(ctx context.Context, namespace string) (remains, error) {
+	left := remains{resources: map[string]int{}, finalizers: map[string]int{}}
+	err := n.clearKind(ctx, pods, namespace, &left)
+	if err != nil || len(left.resources) > 0 {
+		return left, err
+	}
+	for _, kind := range n.c.kinds() {
+		if kind.Namespaced {
+			err = errors.Join(err, n.clearKind(ctx, kind.GroupResource(), namespace, &left))
+		}
+	}
+	return left, err
+}
+
+func (n *namespaceLoop) clearKind(ctx context.Context, resource, namespace string, left *remains) error {
+	items, err := n.c.empty(ctx, resource, namespace)
+	if len(items) > 0 {
+		left.resources[resource] = len(items)
+	}
+	for _, item := range items {
+		for _, finalizer := range metaOf(item.Value).Finalizers {
+			left.finalizers[finalizer]++
+		}
+	}
+	return err
+}
+
+// empty deletes all objects of a resource, in one namespace or in all, and returns those that are still there.
+func (c *Controllers) empty(ctx context.Context, resource, namespace string) ([]store.Item, error) {
 	items, _ := c.reader.List(resource, namespace)
 	for _, item := range items {
 		if metaOf(item.Value).DeletionTimestamp != nil {
 			continue
 		}
 		if _, err := c.client.Delete(ctx, item.Key, nil); err != nil && !apierrors.IsNotFound(err) {
-			return 0, fmt.Errorf("delete %s: %w", item.Key, err)
+			return items, fmt.Errorf("delete %s: %w", item.Key, err)
 		}
 	}
 	remaining, _ := c.reader.List(resource, namespace)
-	return len(remaining), nil
+	return remaining, nil
 }
