@@ -6,7 +6,8 @@ export CGO_ENABLED := 0
 # Upstream's types, defaults and validation are a third of the program and run a few times a request: without inlining they are
 # 2 MB smaller, and copying an object takes 2 us more.
 SMALL := kubernetes api apiextensions-apiserver kube-openapi cri-api component-base component-helpers pod-security-admission
-export GOFLAGS := -trimpath -tags=grpcnotrace -buildvcs=false $(SMALL:%=-gcflags=k8s.io/%/...=-l)
+PLAIN := -trimpath -tags=grpcnotrace -buildvcs=false
+export GOFLAGS := $(PLAIN) $(SMALL:%=-gcflags=k8s.io/%/...=-l)
 # Built with what go.mod names and with what is on this machine: no toolchain of another version is fetched.
 export GOTOOLCHAIN := local
 
@@ -49,7 +50,7 @@ kubectl: ## build bin/kubectl from its Go module
 
 .PHONY: helm
 helm: ## build bin/helm from its Go module
-	@cd tools/helm && go build -ldflags "-s -w" -o ../../bin/helm helm.sh/helm/v4/cmd/helm
+	@cd tools/helm && GOFLAGS="$(PLAIN)" go build -ldflags "-s -w" -o ../../bin/helm helm.sh/helm/v4/cmd/helm
 
 .PHONY: images
 images: ## build the demonstration images into .build/images
@@ -108,7 +109,7 @@ test-short: ## unit and in-process tests only: no root, no containerd
 
 .PHONY: clients
 clients: build ## client-go against a server whose pods only look as if they ran
-	cd test/clients && go test -count=1 ./...
+	cd test/clients && GOFLAGS="$(PLAIN)" go test -count=1 ./...
 
 .PHONY: e2e
 e2e: deps build kubectl images ## end-to-end tests with real kubectl and containerd (as root)
@@ -132,11 +133,11 @@ powercut: build ## cut the power of a server CUTS=100 times from SEED=1 on and c
 conformance: deps build kubectl ## FOCUS='regexp' of Kubernetes' own suite; the first build takes 12 minutes of two cores (as root)
 	@tools/deps.sh /usr/sbin/nginx=nginx-light
 	@mkdir -p .build/conformance
-	cd test/conformance && go test -c -ldflags "$(KUBE_LDFLAGS)" -o ../../.build/conformance/e2e.test k8s.io/kubernetes/test/e2e
-	cd test/conformance && go build -ldflags "-s -w" -o ../../.build/conformance/agnhost k8s.io/kubernetes/test/images/agnhost
-	cd test/conformance && go build -ldflags "-s -w" -o ../../.build/conformance/ginkgo github.com/onsi/ginkgo/v2/ginkgo
+	cd test/conformance && GOFLAGS="$(PLAIN)" go test -c -ldflags "$(KUBE_LDFLAGS)" -o ../../.build/conformance/e2e.test k8s.io/kubernetes/test/e2e
+	cd test/conformance && GOFLAGS="$(PLAIN)" go build -ldflags "-s -w" -o ../../.build/conformance/agnhost k8s.io/kubernetes/test/images/agnhost
+	cd test/conformance && GOFLAGS="$(PLAIN)" go build -ldflags "-s -w" -o ../../.build/conformance/ginkgo github.com/onsi/ginkgo/v2/ginkgo
 	go run ./test/images/cmd/upstreamimages .build/conformance/agnhost .build/conformance/images
-	cd test/conformance && go build -o ../../bin/conformance .
+	cd test/conformance && GOFLAGS="$(PLAIN)" go build -o ../../bin/conformance .
 	@bin/conformance -root . -focus '$(FOCUS)'
 
 .PHONY: race
