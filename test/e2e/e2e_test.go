@@ -68,6 +68,8 @@ func TestCluster(t *testing.T) {
 	t.Run("kubectl top", func(t *testing.T) { top(t, env) })
 	t.Run("server-side apply", func(t *testing.T) { serverSideApply(t, env) })
 	t.Run("debug and proxy", func(t *testing.T) { debug(t, env) })
+	t.Run("run, cp, attach and proxy", func(t *testing.T) { shell(t, env) })
+	t.Run("drain", func(t *testing.T) { drain(t, env) })
 	t.Run("bad input", func(t *testing.T) { badInput(t, env) })
 	t.Run("bad start", func(t *testing.T) { badStart(t, env) })
 	t.Run("observability", func(t *testing.T) { observability(t, env) })
