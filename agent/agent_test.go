@@ -434,6 +434,46 @@ func TestRuntimeClass(t *testing.T) {
 	})
 }
 
+// A running container gets other resources, and goes on.
+func TestResize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, fake.Config{})
+		d.start()
+		defer func() { d.end() }()
+		p := newPod("web", func(p *corev1.Pod) { p.Spec.Containers[0].Resources = resources("", "500m 64Mi") })
+		d.apply(set(t, p))
+		first := d.status(p).ContainerStatuses[0]
+		if first.Resources == nil || first.Resources.Limits.Cpu().String() != "500m" || d.runtime.Calls("ResizeContainer") != 0 {
+			t.Errorf("at first: %+v", first)
+		}
+		p = p.DeepCopy()
+		p.Spec.Containers[0].Resources = resources("", "1 128Mi")
+		d.apply(set(t, p))
+		check := func(what string) {
+			t.Helper()
+			s := d.status(p)
+			got := s.ContainerStatuses[0]
+			if got.ContainerID != first.ContainerID || got.RestartCount != 0 || got.Resources == nil || got.Resources.Limits.Cpu().String() != "1" {
+				t.Errorf("%s: %+v", what, got)
+			}
+			for _, c := range s.Conditions {
+				if c.Type == corev1.PodResizeInProgress {
+					t.Errorf("%s: %+v", what, c)
+				}
+			}
+		}
+		check("then")
+		pass(time.Hour)
+		if n := d.runtime.Calls("ResizeContainer"); n != 1 {
+			t.Errorf("resized %d times", n)
+		}
+		d.end()
+		d.start() // this one does not know what the other did, and does it once more
+		pass(time.Hour)
+		check("after a restart of the agent")
+	})
+}
+
 func TestMissingConfigMapArrives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDevice(t, fake.Config{})

@@ -54,7 +54,7 @@ func (a *Agent) containerConfig(
 			runtime.LabelPodName: p.Name, runtime.LabelPodNamespace: p.Namespace, runtime.LabelPodUID: string(p.UID),
 			runtime.LabelContainerName: c.Name,
 		},
-		Annotations: map[string]string{pod.AnnotationBackoff: action.Backoff.String(), pod.AnnotationImage: c.Image},
+		Annotations: map[string]string{pod.AnnotationBackoff: action.Backoff.String(), pod.AnnotationImage: c.Image, pod.AnnotationResources: pod.Size(c)},
 		LogPath:     filepath.Join(c.Name, strconv.FormatUint(uint64(action.Attempt), 10)+".log"),
 		Stdin:       c.Stdin, StdinOnce: c.StdinOnce, Tty: c.TTY,
 		Linux: &criapi.LinuxContainerConfig{Resources: a.resources(p, c), SecurityContext: security},

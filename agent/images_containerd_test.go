@@ -181,6 +181,31 @@ func TestLimitsOnContainerd(t *testing.T) {
 	if got := find("cpu.cfs_quota_us", "cpu.max"); got != "50000" && got != "50000 100000" {
 		t.Errorf("quota %q", got)
 	}
+	// The pod grows and shrinks while it runs.
+	first := b.container(p).ContainerID
+	for _, tc := range []struct{ size, memory, quota string }{{"1 128Mi", "134217728", "100000"}, {"250m 48Mi", "50331648", "25000"}} {
+		p = p.DeepCopy()
+		p.Spec.Containers[0].Resources = resources("", tc.size)
+		b.apply(encode(t, "pods/default/limited", p))
+		cpu, _, _ := strings.Cut(tc.size, " ")
+		b.await("resized", func() bool {
+			s := b.container(p)
+			return s.Resources != nil && s.Resources.Limits.Cpu().String() == cpu
+		})
+		if got := find("memory.limit_in_bytes", "memory.max"); got != tc.memory {
+			t.Errorf("memory of the pod with %s: %q", tc.size, got)
+		}
+		if got := find("cpu.cfs_quota_us", "cpu.max"); got != tc.quota && got != tc.quota+" 100000" {
+			t.Errorf("quota of the pod with %s: %q", tc.size, got)
+		}
+		id := strings.TrimPrefix(first, "containerd://")
+		if got := find(id+"/memory.limit_in_bytes", id+"/memory.max"); got != tc.memory {
+			t.Errorf("memory of the container with %s: %q", tc.size, got)
+		}
+	}
+	if s := b.container(p); s.ContainerID != first || s.RestartCount != 0 {
+		t.Errorf("it did not go on: %+v", s)
+	}
 	data := b.a.volumes.Path(p, &p.Spec.Volumes[0])
 	for deadline := time.Now().Add(30 * time.Second); folder(data).bytes < 2<<20; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -200,6 +200,18 @@ func (w *worker) stopContainer(ctx context.Context, a pod.Action, o *pod.Observe
 	return w.a.c.Runtime.StopContainer(ctx, a.ID, max(grace-time.Since(begin), minGrace))
 }
 
+// resizeContainer gives a running container the resources that its pod says. The pod as a whole may have to grow before, or to shrink
+// after it; where the kernel refuses the first, it takes the second.
+func (w *worker) resizeContainer(ctx context.Context, a pod.Action, p *corev1.Pod) error {
+	c := pod.Find(p, a.Container)
+	_ = w.a.limitPod(p)
+	if err := w.a.c.Runtime.ResizeContainer(ctx, a.ID, w.a.resources(p, c)); err != nil {
+		return err
+	}
+	w.a.c.Logger.Info("a container has other resources", "pod", w.name, "container", c.Name, "resources", pod.Size(c))
+	return w.a.limitPod(p)
+}
+
 func (w *worker) removeContainer(ctx context.Context, a pod.Action, last *corev1.Pod) error {
 	if err := w.a.c.Runtime.RemoveContainer(ctx, a.ID); err != nil {
 		return err

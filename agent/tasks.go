@@ -23,7 +23,9 @@ type task struct {
 	started string
 	// until is when a stopping container will be killed.
 	until time.Time
-	err   error
+	// size is what a resized container has then.
+	size string
+	err  error
 }
 
 // problem is an error with the reason that a pod's status shows for it.
@@ -109,6 +111,9 @@ func (w *worker) doing(t *task, o *pod.Observed, p, last *corev1.Pod) func(conte
 		grace := w.graceOf(a, o, last)
 		t.until = w.a.c.Now().Add(grace)
 		return func(ctx context.Context) error { return w.stopContainer(ctx, a, o, last, grace) }
+	case pod.ResizeContainer:
+		t.size = pod.Size(pod.Find(p, a.Container))
+		return func(ctx context.Context) error { return w.resizeContainer(ctx, a, p) }
 	case pod.RemoveContainer:
 		return func(ctx context.Context) error { return w.removeContainer(ctx, a, last) }
 	}
@@ -127,6 +132,9 @@ func (w *worker) settle(t *task) {
 			w.paused[t.key] = w.a.c.Now().Add(min(time.Second<<min(w.failed[t.key]-1, 6), time.Minute))
 		} else {
 			delete(w.failed, t.key)
+		}
+		if t.size != "" && t.err == nil {
+			w.sizes[t.action.ID] = t.size
 		}
 		return
 	}

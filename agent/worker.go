@@ -55,6 +55,7 @@ type worker struct {
 	paused      map[string]time.Time // tasks that wait after a failure
 	problems    map[string]pod.Problem
 	termination map[string]string
+	sizes       map[string]string // of containers that this worker has resized
 	probes      map[string]context.CancelFunc
 	probing     sync.WaitGroup
 	prior       *corev1.PodStatus
@@ -71,7 +72,7 @@ type worker struct {
 func newWorker(a *Agent, uid string, p *corev1.Pod, name string) *worker {
 	w := &worker{
 		a: a, uid: uid, wk: make(chan struct{}, 1), pod: p, last: p, exits: map[string]time.Time{}, health: map[string]pod.Health{},
-		tasks: map[string]*task{}, failed: map[string]int{}, paused: map[string]time.Time{}, results: make(chan *task, 64), problems: map[string]pod.Problem{}, termination: map[string]string{},
+		tasks: map[string]*task{}, failed: map[string]int{}, paused: map[string]time.Time{}, results: make(chan *task, 64), problems: map[string]pod.Problem{}, termination: map[string]string{}, sizes: map[string]string{},
 		probes: map[string]context.CancelFunc{}, seen: a.c.Now(), began: a.c.Now(),
 	}
 	if p != nil {
@@ -309,6 +310,11 @@ func (w *worker) catchUp(found runtime.Pod, now time.Time) (next time.Time) {
 	}
 	retry, refresh := w.retry, w.refresh
 	w.retry, w.refresh = false, false
+	for id := range w.sizes {
+		if w.seenIDs[id] != runtime.Running {
+			delete(w.sizes, id)
+		}
+	}
 	for id := range w.health {
 		if w.seenIDs[id] != runtime.Running {
 			delete(w.health, id)
@@ -363,7 +369,7 @@ func (w *worker) observed(last *corev1.Pod, found runtime.Pod) *pod.Observed {
 		w.readTerminations(last, found)
 	}
 	o := &pod.Observed{
-		Pod: found, Problems: maps.Clone(w.problems), Prior: w.prior, Termination: maps.Clone(w.termination), Seen: w.seen,
+		Pod: found, Problems: maps.Clone(w.problems), Prior: w.prior, Termination: maps.Clone(w.termination), Seen: w.seen, Sizes: maps.Clone(w.sizes),
 		Health: map[string]pod.Health{},
 	}
 	w.mu.Lock()

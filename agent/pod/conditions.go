@@ -19,6 +19,9 @@ func (v *view) conditions(s *corev1.PodStatus) []corev1.PodCondition {
 		ready,
 		condition(corev1.PodScheduled, true, "", ""),
 	}
+	if v.resizing() {
+		all = append(all, condition(corev1.PodResizeInProgress, true, "", ""))
+	}
 	if s.Reason == "Evicted" {
 		all = append(all, condition(corev1.DisruptionTarget, true, corev1.PodReasonTerminationByKubelet, s.Message))
 	}

@@ -42,6 +42,8 @@ type Observed struct {
 	Termination map[string]string
 	// Seen is when this device first knew of the pod.
 	Seen time.Time
+	// Sizes, by container id, are those that this agent gave to running containers; see Size.
+	Sizes map[string]string
 	// Halted: the device goes down. The containers end, and nothing else changes.
 	Halted bool
 	// Ending is why this device ends the pod for good; nil: it does not.
@@ -84,6 +86,8 @@ const (
 	StartContainer
 	StopContainer
 	RemoveContainer
+	// ResizeContainer gives a running container the resources that its pod says.
+	ResizeContainer
 	// Wait: nothing to do before Until, unless something is observed.
 	Wait
 	// Forget: nothing of the pod is left in the runtime; remove its files and report it as gone.
@@ -91,7 +95,7 @@ const (
 )
 
 func (k Kind) String() string {
-	return [...]string{"RunSandbox", "StopSandbox", "RemoveSandbox", "StartContainer", "StopContainer", "RemoveContainer", "Wait", "Forget"}[k]
+	return [...]string{"RunSandbox", "StopSandbox", "RemoveSandbox", "StartContainer", "StopContainer", "RemoveContainer", "ResizeContainer", "Wait", "Forget"}[k]
 }
 
 // Action is one resumable step.

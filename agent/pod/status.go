@@ -103,6 +103,7 @@ func (v *view) container(c *corev1.Container, init, initialized bool) corev1.Con
 		h := v.o.health(current)
 		started = h.Started
 		cs.Ready = h.Started && h.Ready
+		v.size(&cs, c, current)
 		cs.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(current.StartedAt).Rfc3339Copy()}
 	case runtime.Exited, runtime.Unknown:
 		cs.State.Terminated = v.terminated(current)

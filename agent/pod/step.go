@@ -133,6 +133,8 @@ func (s *stepper) keep(c *corev1.Container) {
 			s.add(Action{Kind: StopContainer, ID: current.ID, Container: c.Name, Why: why})
 		} else if was, ok := current.Annotations[AnnotationImage]; ok && was != c.Image {
 			s.add(Action{Kind: StopContainer, ID: current.ID, Container: c.Name, Why: "its image changes to " + c.Image})
+		} else {
+			s.resize(c, current)
 		}
 	case runtime.Exited:
 		if was, ok := current.Annotations[AnnotationImage]; restarts(s.p, c, current.ExitCode) || ok && was != c.Image {

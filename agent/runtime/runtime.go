@@ -150,6 +150,8 @@ type Runtime interface {
 	// StopContainer asks the container to stop and kills it after grace.
 	StopContainer(ctx context.Context, id string, grace time.Duration) error
 	RemoveContainer(ctx context.Context, id string) error
+	// ResizeContainer changes what a running container may use.
+	ResizeContainer(ctx context.Context, id string, r *criapi.LinuxContainerResources) error
 	// ReopenLog makes the runtime open the container's log file anew, after a rotation.
 	ReopenLog(ctx context.Context, id string) error
 

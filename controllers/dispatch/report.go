@@ -146,7 +146,9 @@ func ended(phase corev1.PodPhase) bool {
 
 // mergePodStatus is the device's status with what others have written beside it.
 func mergePodStatus(stored, reported corev1.PodStatus) corev1.PodStatus {
-	conditions := slices.Clone(stored.Conditions)
+	conditions := slices.DeleteFunc(slices.Clone(stored.Conditions), func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodResizeInProgress // the device's own, and over when it does not tell of it
+	})
 	for _, c := range reported.Conditions {
 		at := slices.IndexFunc(conditions, func(have corev1.PodCondition) bool { return have.Type == c.Type })
 		if at < 0 {

@@ -77,6 +77,16 @@ func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
 	return r.unlessGone("remove container", err)
 }
 
+// ResizeContainer implements runtime.Runtime.
+func (r *Runtime) ResizeContainer(ctx context.Context, id string, to *criapi.LinuxContainerResources) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := r.cri.UpdateContainerResources(ctx, &criapi.UpdateContainerResourcesRequest{ContainerId: id, Linux: to}); err != nil {
+		return r.failed("resize container", err)
+	}
+	return nil
+}
+
 // ReopenLog implements runtime.Runtime.
 func (r *Runtime) ReopenLog(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

@@ -114,6 +114,19 @@ func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
 	return nil
 }
 
+// ResizeContainer implements runtime.Runtime.
+func (r *Runtime) ResizeContainer(ctx context.Context, id string, _ *criapi.LinuxContainerResources) error {
+	unlock, err := r.enter(ctx, "ResizeContainer")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if c := r.containers[id]; c == nil || c.State != runtime.Running {
+		return fmt.Errorf("resize container %s: %w", id, runtime.ErrNotFound)
+	}
+	return nil
+}
+
 // ReopenLog implements runtime.Runtime.
 func (r *Runtime) ReopenLog(ctx context.Context, id string) error {
 	unlock, err := r.enter(ctx, "ReopenLog")
