@@ -3,6 +3,7 @@ package apiserver
 import (
 	"maps"
 	"net"
+	"slices"
 
 	"github.com/google/uuid"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +21,10 @@ const (
 // servers ask each other on their own account is left out, and so is what asks whether a server lives.
 func (s *Server) audit(req *request, stage string, code int) {
 	if s.cfg.Audit == nil || req.user.forwarded || req.user.in(groupServers) || isProbe(req.URL.Path) {
+		return
+	}
+	decision := s.auditDecision(req)
+	if decision.Level == audit.LevelNone || slices.Contains(decision.OmitStages, stage) {
 		return
 	}
 	if req.user.Name == "" && !s.strangers.Allow() {
@@ -41,21 +46,20 @@ func (s *Server) audit(req *request, stage string, code int) {
 		e.SourceIPs = []string{host}
 	}
 	if req.isResource {
-		e.ObjectRef = &audit.Object{
-			Resource: req.resource, Namespace: req.namespace, Name: req.name, APIGroup: req.gv.Group, APIVersion: req.gv.Version, Subresource: req.sub,
-		}
+		e.ObjectRef = req.auditObject()
 	}
 	if code != 0 {
 		e.ResponseStatus = &audit.Status{Code: code}
 	}
+	e.Annotations = map[string]string{}
 	if req.user.Name != "" { // otherwise it never came to a decision
-		decision := "forbid"
+		e.Annotations["authorization.k8s.io/decision"] = "forbid"
 		if req.allowed {
-			decision = "allow"
+			e.Annotations["authorization.k8s.io/decision"] = "allow"
 		}
-		e.Annotations = map[string]string{"authorization.k8s.io/decision": decision}
 		maps.Copy(e.Annotations, req.notes)
 	}
+	s.auditBodies(req, decision, e)
 	s.cfg.Audit.Record(e)
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/api/custom"
+	"github.com/shoal-edge/shoal/apiserver/audit"
 )
 
 // formats are the serializers of the media types.
@@ -210,6 +211,9 @@ func (s *Server) writeObject(w http.ResponseWriter, req *request, code int, out 
 			return errNotAcceptable()
 		}
 		return err
+	}
+	if s.cfg.Audit != nil && s.cfg.AuditPolicy != nil && !req.user.forwarded && s.auditDecision(req).Level == audit.LevelRequestResponse {
+		req.answered = obj
 	}
 	s.begin(w, req, code, out.contentType(false))
 	_, _ = w.Write(data) // the client has gone: there is nobody to tell

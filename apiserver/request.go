@@ -7,10 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/apiserver/access"
+	"github.com/shoal-edge/shoal/apiserver/audit"
 	"github.com/shoal-edge/shoal/apiserver/reviews"
 	"github.com/shoal-edge/shoal/store"
 )
@@ -39,6 +41,8 @@ type request struct {
 	body     []byte // read once, so that a request can be tried again
 	warnings []string
 	notes    map[string]string // what admission adds to the record of the request
+	audited  *audit.Decision   // how it is recorded, once that was asked
+	answered runtime.Object    // what it was answered with, if that is recorded
 }
 
 // parse reads a request's path. It never fails: what it does not understand is simply not served.

@@ -61,6 +61,8 @@ type Config struct {
 	DialDevice func(ctx context.Context, node string) (net.Conn, error)
 	// Audit records who asked what. Nil: nothing is recorded.
 	Audit *audit.Log
+	// AuditPolicy says how much is recorded. Nil: the metadata of every request.
+	AuditPolicy *audit.Policy
 	// Registry collects our metrics, and /metrics shows it. Nil: neither.
 	Registry *prometheus.Registry
 	// Ready adds checks to /readyz, by name.

@@ -128,6 +128,9 @@ type Audit struct {
 	// MaxSizeMB is how large it may become before it is renamed to File.1, and MaxFiles how many older ones stay. Defaults: 16, 4.
 	MaxSizeMB int `yaml:"maxSizeMB"`
 	MaxFiles  int `yaml:"maxFiles"`
+	// PolicyFile says how much is recorded of which requests, in the form of audit.k8s.io/v1, kind Policy. Default: none, the metadata of
+	// every request.
+	PolicyFile string `yaml:"policyFile"`
 }
 
 // Agent configures the part that runs pods.

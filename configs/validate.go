@@ -68,6 +68,8 @@ func (s *Server) validate() error {
 	}
 	if a := s.Audit; a.File != "" && !filepath.IsAbs(a.File) {
 		return fmt.Errorf("server.audit.file %q must be an absolute path", a.File)
+	} else if a.PolicyFile != "" && (!filepath.IsAbs(a.PolicyFile) || a.File == "") {
+		return fmt.Errorf("server.audit.policyFile %q must be an absolute path, and server.audit.file be set", a.PolicyFile)
 	} else if a.MaxSizeMB < 1 || a.MaxFiles < 1 {
 		return fmt.Errorf("server.audit: maxSizeMB %d and maxFiles %d must be at least 1", a.MaxSizeMB, a.MaxFiles)
 	}

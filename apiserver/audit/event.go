@@ -3,6 +3,7 @@
 package audit
 
 import (
+	"encoding/json"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -23,7 +24,7 @@ const (
 	annotationTorn     = "audit.shoal.dev/torn-bytes"
 )
 
-// Event is one event, at the level Metadata: who, when, what and how it ended, and nothing of the bodies.
+// Event is one event: who, when, what and how it ended, and, at the levels that say so, the bodies.
 type Event struct {
 	Kind       string `json:"kind"`
 	APIVersion string `json:"apiVersion"`
@@ -39,6 +40,8 @@ type Event struct {
 	UserAgent        string                     `json:"userAgent,omitempty"`
 	ObjectRef        *Object                    `json:"objectRef,omitempty"`
 	ResponseStatus   *Status                    `json:"responseStatus,omitempty"`
+	RequestObject    json.RawMessage            `json:"requestObject,omitempty"`
+	ResponseObject   json.RawMessage            `json:"responseObject,omitempty"`
 
 	RequestReceived metav1.MicroTime  `json:"requestReceivedTimestamp"`
 	StageTime       metav1.MicroTime  `json:"stageTimestamp"`
@@ -66,7 +69,10 @@ const maxText = 2 << 10
 
 // complete fills in what every event has, and cuts off what is too long.
 func (e *Event) complete(now time.Time) {
-	e.Kind, e.APIVersion, e.Level = "Event", "audit.k8s.io/v1", "Metadata"
+	e.Kind, e.APIVersion = "Event", "audit.k8s.io/v1"
+	if e.Level == "" {
+		e.Level = string(LevelMetadata)
+	}
 	e.StageTime = metav1.NewMicroTime(now)
 	e.RequestURI, e.UserAgent = cut(e.RequestURI), cut(e.UserAgent)
 	if e.Annotations == nil {

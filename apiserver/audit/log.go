@@ -17,6 +17,9 @@ import (
 // queued is how many events wait for the disk at most.
 const queued = 1024
 
+// queuedBytes is how many bytes of bodies wait for the disk at most.
+const queuedBytes = 8 << 20
+
 // Config configures a Log.
 type Config struct {
 	// File is written to. When it would grow beyond MaxBytes it is renamed to File.1, and so on; MaxFiles old ones stay.
@@ -33,6 +36,7 @@ type Config struct {
 type Log struct {
 	cfg     Config
 	queue   chan *Event
+	bodies  atomic.Int64 // bytes in the queue
 	dropped atomic.Uint64
 	lost    prometheus.Counter
 	file    *file  // nil after a failure: the next event opens it anew
@@ -71,12 +75,20 @@ func (l *Log) Record(e *Event) {
 		return
 	}
 	e.complete(l.cfg.Now())
+	if size := e.bodies(); l.bodies.Add(size) > queuedBytes {
+		l.bodies.Add(-size)
+		l.Drop()
+		return
+	}
 	select {
 	case l.queue <- e:
 	default:
+		l.bodies.Add(-e.bodies())
 		l.Drop()
 	}
 }
+
+func (e *Event) bodies() int64 { return int64(len(e.RequestObject) + len(e.ResponseObject)) }
 
 // Drop counts an event that is not recorded: the next line says so.
 func (l *Log) Drop() {
@@ -111,6 +123,7 @@ func (l *Log) Run(ctx context.Context) error {
 
 // write appends one event to the chain. What a failure may have lost counts as dropped.
 func (l *Log) write(e *Event, flush bool) (err error) {
+	l.bodies.Add(-e.bodies())
 	dropped := l.dropped.Swap(0)
 	l.pending++
 	defer func() {

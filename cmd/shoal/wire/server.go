@@ -57,6 +57,8 @@ type Server struct {
 	mqttMux  *pki.Mux     // over mqttTCP
 
 	dialBroker func(ctx context.Context, address string) (net.Conn, error)
+
+	auditPolicy *audit.Policy // nil: the metadata of every request
 }
 
 // volatile is the store of one leadership, and who writes to it.
@@ -89,6 +91,11 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	}
 	if s.keys, err = openKeys(o.Config, o.Logger); err != nil {
 		return nil, err
+	}
+	if file := o.Config.Server.Audit.PolicyFile; file != "" {
+		if s.auditPolicy, err = audit.LoadPolicy(file); err != nil {
+			return nil, fmt.Errorf("server.audit.policyFile: %w", err)
+		}
 	}
 	if s.audit, err = openAudit(o, s.registry); err != nil {
 		return nil, err
@@ -335,6 +342,7 @@ func (s *Server) serveAPI(ctx context.Context) error {
 		Durable:     s.durable,
 		Authorizer:  authorizer,
 		Audit:       s.audit,
+		AuditPolicy: s.auditPolicy,
 		Tokens:      tokens.New(tokens.Config{Store: s.durable, Key: s.tokenKey}),
 		Consensus:   consensus{s.node},
 		Forward:     forward,
