@@ -105,23 +105,35 @@ test/conformance/cases.yaml; nothing else on this page is written by hand.
 
 // document is docs/conformance.md.
 func (b *book) document(suite []string) string {
+	cases := b.cases()
 	var w strings.Builder
 	fmt.Fprintf(&w, preface, "`make conformance FOCUS='regexp'`", version)
-	b.summary(&w, suite)
+	summary(&w, suite, cases)
 	w.WriteString("\n## Latest runs\n\n| date | focus | result |\n|---|---|---|\n")
 	for _, r := range b.noted.Runs {
 		fmt.Fprintf(&w, "| %s | `%s` | %s |\n", r.Date, strings.ReplaceAll(r.Focus, "|", `\|`), r.Tally)
 	}
-	b.section(&w, "Failing cases", failed, b.Why)
-	b.section(&w, "Skipped cases", skipped, b.Skip)
+	section(&w, "Failing cases", cases, failed, b.Why)
+	section(&w, "Skipped cases", cases, skipped, b.Skip)
 	return w.String()
+}
+
+// cases are those that ran, and those that are known to fail and were left out so far.
+func (b *book) cases() map[string]result {
+	all := maps.Clone(b.noted.Cases)
+	for name := range b.Why {
+		if _, ran := all[name]; !ran {
+			all[name] = result{State: failed, Date: "left out"}
+		}
+	}
+	return all
 }
 
 // version is the one that go.mod pins.
 const version = "v1.37.2"
 
 // summary counts the cases by the group that wrote them.
-func (b *book) summary(w *strings.Builder, suite []string) {
+func summary(w *strings.Builder, suite []string, cases map[string]result) {
 	type count struct{ all, passed, failed, skipped int }
 	counts := map[string]*count{}
 	for _, name := range suite {
@@ -131,7 +143,7 @@ func (b *book) summary(w *strings.Builder, suite []string) {
 			counts[group(name)] = c
 		}
 		c.all++
-		switch b.noted.Cases[name].State {
+		switch cases[name].State {
 		case passed:
 			c.passed++
 		case failed:
@@ -148,11 +160,11 @@ func (b *book) summary(w *strings.Builder, suite []string) {
 }
 
 // section lists the cases of one state, each with why it is in it: what a person wrote, or else what the suite said.
-func (b *book) section(w *strings.Builder, title string, of state, why map[string]string) {
+func section(w *strings.Builder, title string, cases map[string]result, of state, why map[string]string) {
 	fmt.Fprintf(w, "\n## %s\n\n", title)
 	none := true
-	for _, name := range slices.Sorted(maps.Keys(b.noted.Cases)) {
-		c := b.noted.Cases[name]
+	for _, name := range slices.Sorted(maps.Keys(cases)) {
+		c := cases[name]
 		if c.State != of {
 			continue
 		}

@@ -52,14 +52,15 @@ func TestRead(t *testing.T) {
 }
 
 func TestDocument(t *testing.T) {
-	b := &book{Why: map[string]string{"[sig-a] bad": "To come."}, noted: notes{Cases: map[string]result{}}}
+	b := &book{Why: map[string]string{"[sig-a] bad": "To come.", "[sig-b] never": "Needs much."}, noted: notes{Cases: map[string]result{}}}
 	b.note("sig-a|sig-b", []result{
 		{Name: "[sig-a] good", State: passed}, {Name: "[sig-a] bad", State: failed, Date: "2026-01-02", Message: "no"},
 		{Name: "[sig-b] worse", State: failed, Date: "2026-01-02", Message: "it `broke`"},
 	}, tally{passed: 1, failed: 2})
-	text := b.document([]string{"[sig-a] good", "[sig-a] bad", "[sig-a] new", "[sig-b] worse"})
+	text := b.document([]string{"[sig-a] good", "[sig-a] bad", "[sig-a] new", "[sig-b] worse", "[sig-b] never"})
 	for _, part := range []string{
-		"| sig-a | 3 | 1 | 1 | 0 | 1 |", "| sig-b | 1 | 0 | 1 | 0 | 0 |", "| `sig-a\\|sig-b` | 1 passed, 2 failed, 0 skipped |",
+		"| sig-a | 3 | 1 | 1 | 0 | 1 |", "| sig-b | 2 | 0 | 2 | 0 | 0 |", "| `sig-a\\|sig-b` | 1 passed, 2 failed, 0 skipped |",
+		"- **[sig-b] never** (left out): Needs much.",
 		"- **[sig-a] bad** (2026-01-02): To come.", "- **[sig-b] worse** (2026-01-02): `it 'broke'`", "## Skipped cases\n\nNone.",
 	} {
 		if !strings.Contains(text, part) {
