@@ -192,12 +192,20 @@ func hardware(t *testing.T, env *scenario.Env) {
 
 const volumePod = `
 apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Mi}}
+---
+apiVersion: v1
 kind: Pod
 metadata: {name: mounted, labels: {app.kubernetes.io/name: mounted}}
 spec:
   terminationGracePeriodSeconds: 1
   volumes:
   - {name: settings, configMap: {name: settings}}
+  - {name: data, persistentVolumeClaim: {claimName: data}}
   containers:
   - name: hello
     image: registry.shoal.test/hello:v1
@@ -206,6 +214,8 @@ spec:
     - {name: HELLO_SETTING, valueFrom: {configMapKeyRef: {name: settings, key: colour}}}
     volumeMounts:
     - {name: settings, mountPath: /etc/settings}
+    - {name: data, mountPath: /data}
+    resources: {requests: {cpu: 10m}}
 `
 
 func volumes(t *testing.T, env *scenario.Env) {
@@ -228,7 +238,17 @@ func volumes(t *testing.T, env *scenario.Env) {
 	if out != "green" {
 		t.Errorf("the mounted file holds %q", out)
 	}
-	must(t, env, ctx, "delete", "pod/mounted", "configmap/settings", "secret/password")
+	if out := must(t, env, ctx, "get", "pvc", "data", "-o", "jsonpath={.status.phase}"); out != "Bound" {
+		t.Errorf("the pod runs, and its claim is %s", out)
+	}
+	must(t, env, ctx, "patch", "pod", "mounted", "--subresource", "resize", "--patch",
+		`{"spec": {"containers": [{"name": "hello", "resources": {"requests": {"cpu": "20m"}}}]}}`)
+	must(t, env, ctx, "wait", "pod/mounted", "--timeout=15s", "--for=jsonpath={.status.containerStatuses[0].resources.requests.cpu}=20m")
+	if out := must(t, env, ctx, "get", "pod", "mounted", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"); out != "0" {
+		t.Errorf("restarted %s times to have more of the processor", out)
+	}
+	must(t, env, ctx, "delete", "pod/mounted", "configmap/settings", "secret/password", "pvc/data")
+	must(t, env, ctx, "wait", "pv", "--all", "--for=delete", "--timeout=15s") // the device has removed the folder
 }
 
 // top: what nodes and pods use is asked of the devices when somebody asks.
