@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math/rand"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -119,6 +120,9 @@ func TestDefaultsAreUpstreams(t *testing.T) {
 	scheme := upstream(t)
 	fill := filler(2, scheme)
 	for _, k := range api.Served() {
+		if strings.HasSuffix(k.GVK.Group, ".shoal.dev") {
+			continue // upstream has none of these
+		}
 		t.Run(k.GVK.String(), func(t *testing.T) {
 			for round := range rounds {
 				obj := random(t, fill, k)

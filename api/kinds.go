@@ -37,6 +37,8 @@ var served = sync.OnceValue(func() *table {
 			certificateSigningRequests(),
 			leases(),
 			endpointSlices(),
+			deviceFirmwares(), releases(),
+			rollouts(),
 			ingressClasses(), ingresses(), ipAddresses(), networkPolicies(), serviceCIDRs(),
 			runtimeClasses(),
 			podDisruptionBudgets(),

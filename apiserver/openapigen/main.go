@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/apiserver/openapigen/own"
 	"github.com/shoal-edge/shoal/apiserver/reviews"
 )
 
@@ -40,6 +41,12 @@ func run(out string) error {
 	}
 	specs := filepath.Join(module, "api", "openapi-spec", "v3")
 	for gv, paths := range servedPaths() {
+		if strings.HasSuffix(gv.Group, own.Suffix) {
+			if err := describeOwn(specs, out, gv); err != nil {
+				return fmt.Errorf("%s: %w", gv, err)
+			}
+			continue
+		}
 		name := "apis__" + gv.Group + "__" + gv.Version
 		if gv.Group == "" {
 			name = "api__" + gv.Version
@@ -101,19 +108,32 @@ type document struct {
 }
 
 func trim(from, to string, keep map[string]bool) error {
-	data, err := os.ReadFile(from)
+	doc, err := read(from)
 	if err != nil {
 		return err
-	}
-	var doc document
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return fmt.Errorf("parse %s: %w", from, err)
 	}
 	for path := range doc.Paths {
 		if !keep[path] {
 			delete(doc.Paths, path)
 		}
 	}
+	return doc.write(to)
+}
+
+func read(from string) (*document, error) {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return nil, err
+	}
+	var doc document
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("parse %s: %w", from, err)
+	}
+	return &doc, nil
+}
+
+// write keeps the schemas that the paths reach.
+func (doc *document) write(to string) error {
 	reached := map[string]any{}
 	reach(doc.Paths, doc.Components.Schemas, reached)
 	doc.Components.Schemas = reached
@@ -122,6 +142,54 @@ func trim(from, to string, keep map[string]bool) error {
 		return err
 	}
 	return compress(trimmed, to)
+}
+
+// describeOwn writes the document of a group of shoal's own.
+func describeOwn(specs, out string, gv schema.GroupVersion) error {
+	doc, err := read(filepath.Join(specs, own.TemplateDocument+"_openapi.json"))
+	if err != nil {
+		return err
+	}
+	sources, err := sourceFolder()
+	if err != nil {
+		return err
+	}
+	schemas, err := own.Schemas(sources, own.V3())
+	if err != nil {
+		return err
+	}
+	for name, schema := range schemas {
+		doc.Components.Schemas[name] = schema
+	}
+	root := "/apis/" + gv.String() + "/"
+	paths := map[string]map[string]any{root: {"get": map[string]any{"description": "get available resources"}}}
+	upstream := map[string]any{}
+	for path, operations := range doc.Paths {
+		upstream[path] = operations
+	}
+	for _, k := range own.Kinds() {
+		if k.GVK.GroupVersion() != gv {
+			continue
+		}
+		made, err := own.Paths(k, upstream)
+		if err != nil {
+			return err
+		}
+		for path, operations := range made {
+			paths[path] = operations.(map[string]any)
+		}
+	}
+	doc.Paths = paths
+	return doc.write(filepath.Join(out, "apis__"+gv.Group+"__"+gv.Version+".json.gz"))
+}
+
+// sourceFolder is where shoal's module is.
+func sourceFolder() (string, error) {
+	found, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find this module: %w", err)
+	}
+	return strings.TrimSpace(string(found)), nil
 }
 
 // reach adds to reached every schema that v refers to, and those that they refer to.

@@ -9,6 +9,8 @@ import (
 
 	openapiv2 "github.com/google/gnostic-models/openapiv2"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/shoal-edge/shoal/apiserver/openapigen/own"
 )
 
 // writeV2 makes the one OpenAPI v2 document, in its JSON and its Protobuf form.
@@ -28,6 +30,9 @@ func writeV2(module, version, out string) error {
 		}
 	}
 	paths := doc["paths"].(map[string]any)
+	if err := addOwnV2(doc); err != nil {
+		return err
+	}
 	for path := range paths {
 		if !keep[path] {
 			delete(paths, path)
@@ -53,6 +58,33 @@ func writeV2(module, version, out string) error {
 		return err
 	}
 	return compress(data, filepath.Join(out, "swagger.pb.gz"))
+}
+
+// addOwnV2 adds shoal's own kinds to the document.
+func addOwnV2(doc map[string]any) error {
+	sources, err := sourceFolder()
+	if err != nil {
+		return err
+	}
+	schemas, err := own.Schemas(sources, own.V2())
+	if err != nil {
+		return err
+	}
+	for name, schema := range schemas {
+		doc["definitions"].(map[string]any)[name] = schema
+	}
+	paths := doc["paths"].(map[string]any)
+	for _, k := range own.Kinds() {
+		made, err := own.Paths(k, paths)
+		if err != nil {
+			return err
+		}
+		paths["/apis/"+k.GVK.GroupVersion().String()+"/"] = paths["/apis/storage.k8s.io/v1/"]
+		for path, operations := range made {
+			paths[path] = operations
+		}
+	}
+	return nil
 }
 
 // reachIn adds to reached what v refers to in a section, directly or by way of either section.

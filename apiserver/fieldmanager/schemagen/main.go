@@ -21,6 +21,7 @@ import (
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/apiserver/fieldmanager"
+	"github.com/shoal-edge/shoal/apiserver/openapigen/own"
 )
 
 func main() {
@@ -46,6 +47,9 @@ func run(out string) error {
 		if err := add(specs, gvk.GroupVersion(), models); err != nil {
 			return fmt.Errorf("%s: %w", gvk, err)
 		}
+	}
+	if err := addOwn(models); err != nil {
+		return err
 	}
 	for _, gvk := range served() {
 		for name, model := range models {
@@ -91,6 +95,28 @@ func add(specs string, gv schema.GroupVersion, models map[string]*spec.Schema) e
 		return err
 	}
 	maps.Copy(models, doc.Components.Schemas)
+	return nil
+}
+
+// addOwn puts the schemas of shoal's own kinds into models.
+func addOwn(models map[string]*spec.Schema) error {
+	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return fmt.Errorf("find this module: %w", err)
+	}
+	schemas, err := own.Schemas(strings.TrimSpace(string(module)), own.V3())
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(schemas)
+	if err != nil {
+		return err
+	}
+	described := map[string]*spec.Schema{}
+	if err := json.Unmarshal(data, &described); err != nil {
+		return err
+	}
+	maps.Copy(models, described)
 	return nil
 }
 
