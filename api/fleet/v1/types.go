@@ -164,6 +164,9 @@ func (in *Rollout) DeepCopy() *Rollout { return tagged.Copy(in) }
 // DeepCopyObject implements runtime.Object.
 func (in *Rollout) DeepCopyObject() runtime.Object { return tagged.Copy(in) }
 
+// DeepCopy returns a copy of its own.
+func (in *RolloutStatus) DeepCopy() *RolloutStatus { return tagged.Copy(in) }
+
 // Marshal makes the Protobuf form.
 func (in *Rollout) Marshal() ([]byte, error) { return tagged.Marshal(in) }
 
