@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	certificatesv1 "k8s.io/api/certificates/v1"
 
+	"github.com/shoal-edge/shoal/controllers/waves"
 	"github.com/shoal-edge/shoal/store"
 	"github.com/shoal-edge/shoal/store/quota"
 )
@@ -82,6 +83,12 @@ type Config struct {
 
 	// CA is the PEM bundle that pods trust the API server by: every namespace's kube-root-ca.crt.
 	CA []byte
+
+	// NodeName is this server's own device. Voters are the members of the control plane that vote; with look set they are asked how
+	// they are, which may take seconds. StepAside lets another server lead. They may be nil: then nothing is known of votes.
+	NodeName  string
+	Voters    func(ctx context.Context, look bool) []waves.Voter
+	StepAside func(ctx context.Context) error
 
 	// FinishedPods is how many finished pods stay to be looked at; Events how many events, for EventLifetime at most.
 	FinishedPods  int
@@ -158,6 +165,7 @@ func New(cfg Config) (*Controllers, error) {
 	c.addGarbage()
 	c.addPodGarbage()
 	c.addEventExpiry()
+	c.addRollouts()
 	return c, nil
 }
 

@@ -141,6 +141,14 @@ func (n *Node) leadOnce(ctx context.Context, lead Lead) error {
 	return errors.New("it returned without being asked to")
 }
 
+// StepAside lets another server lead, as before this server's device restarts. It fails when there is none that can.
+func (n *Node) StepAside(ctx context.Context) error {
+	if !n.IsLeader() {
+		return n.notLeader()
+	}
+	return n.transferLeadership(ctx)
+}
+
 // transferLeadership makes another server the leader: the library would choose one that is dead, or a witness, as readily as
 // any other.
 func (n *Node) transferLeadership(ctx context.Context) error {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -32,13 +33,34 @@ func Marshal(v any) ([]byte, error) {
 	return appendStruct(nil, reflect.ValueOf(v).Elem())
 }
 
+// fields are the places of a struct's fields, by number.
+type fields struct {
+	numbers []protowire.Number // in the struct's order, 0 for what is no part of the message
+	index   map[protowire.Number]int
+}
+
+// known are the fields of the types that were seen: reading tags takes longer than reading a message.
+var known sync.Map //nolint:gochecknoglobals // of reflect.Type to *fields; what is in it never changes
+
+func fieldsOf(t reflect.Type) *fields {
+	if f, ok := known.Load(t); ok {
+		return f.(*fields)
+	}
+	f := &fields{numbers: make([]protowire.Number, t.NumField()), index: map[protowire.Number]int{}}
+	for i := range t.NumField() {
+		if n := number(t.Field(i)); n != 0 {
+			f.numbers[i], f.index[n] = n, i
+		}
+	}
+	known.Store(t, f)
+	return f
+}
+
 // number is a field's number, or 0 for one that is not part of the message.
 func number(f reflect.StructField) protowire.Number {
-	parts := strings.Split(f.Tag.Get("protobuf"), ",")
-	if len(parts) < 2 {
-		return 0
-	}
-	n, err := strconv.ParseInt(parts[1], 10, 32)
+	_, rest, _ := strings.Cut(f.Tag.Get("protobuf"), ",")
+	text, _, _ := strings.Cut(rest, ",")
+	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil {
 		return 0
 	}
@@ -47,8 +69,8 @@ func number(f reflect.StructField) protowire.Number {
 
 func appendStruct(b []byte, v reflect.Value) ([]byte, error) {
 	var err error
-	for i := range v.NumField() {
-		if n := number(v.Type().Field(i)); n != 0 {
+	for i, n := range fieldsOf(v.Type()).numbers {
+		if n != 0 {
 			if b, err = appendField(b, n, v.Field(i)); err != nil {
 				return nil, fmt.Errorf("%s: %w", v.Type().Field(i).Name, err)
 			}
@@ -153,6 +175,7 @@ func readStruct(data []byte, v reflect.Value, depth int) error {
 	if depth > maxDepth {
 		return errMalformed
 	}
+	places := fieldsOf(v.Type()).index
 	for len(data) > 0 {
 		n, wire, size := protowire.ConsumeTag(data)
 		if size < 0 {
@@ -163,10 +186,7 @@ func readStruct(data []byte, v reflect.Value, depth int) error {
 		if size < 0 {
 			return errMalformed
 		}
-		for i := range v.NumField() {
-			if number(v.Type().Field(i)) != n {
-				continue
-			}
+		if i, ok := places[n]; ok {
 			if err := readField(data[:size], wire, v.Field(i), depth); err != nil {
 				return err
 			}

@@ -144,7 +144,7 @@ func (d *Dispatcher) send(dev *device, keys []string) {
 
 // keysOf lists all keys that a device may have, what pods use before the pods. The caller holds the device's lock.
 func (d *Dispatcher) keysOf(dev *device) []string {
-	keys := []string{transport.ServersKey, "node"}
+	keys := []string{transport.ServersKey, "node", releaseKey, firmwareKey}
 	var own []string
 	present := make(map[string]bool)
 	for _, pod := range store.ListBy[corev1.Pod](d.reader, "node", dev.name) {

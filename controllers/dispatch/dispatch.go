@@ -27,6 +27,14 @@ const (
 	classes    = "runtimeclasses.node.k8s.io"
 	leases     = "leases.coordination.k8s.io"
 	events     = "events"
+	firmwares  = "devicefirmwares.firmware.shoal.dev"
+	releases   = "releases.firmware.shoal.dev"
+)
+
+// The keys of a device's firmware: what it is told, and the release that it is about, with its signed metadata.
+const (
+	firmwareKey = "firmware"
+	releaseKey  = "release"
 )
 
 // Config configures a Dispatcher. Client and Logger are required.
@@ -88,6 +96,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	for resource, handle := range map[string]func(store.Event){
 		pods: d.podChanged, nodes: d.nodeChanged, configMaps: d.usedChanged, secrets: d.usedChanged, classes: d.usedChanged,
 		"persistentvolumeclaims": d.claimChanged, "persistentvolumes": d.volumeChanged,
+		firmwares: d.firmwareChanged,
 	} {
 		group.Go(func() error { return d.follow(ctx, resource, handle) })
 	}
@@ -154,6 +163,14 @@ func (d *Dispatcher) podChanged(event store.Event) {
 			d.touch(dev, "pods/"+event.Item.Key.Namespace+"/"+event.Item.Key.Name)
 			return // a pod never changes its node
 		}
+	}
+}
+
+// firmwareChanged sends a device what it is told, the release first. Releases never change.
+func (d *Dispatcher) firmwareChanged(event store.Event) {
+	if dev := d.device(event.Item.Key.Name); dev != nil {
+		d.touch(dev, releaseKey)
+		d.touch(dev, firmwareKey)
 	}
 }
 

@@ -59,6 +59,8 @@ func (d *Dispatcher) write(ctx context.Context, name string, item transport.Item
 	switch {
 	case item.Key == "node" && !item.Deleted:
 		err = d.writeNode(ctx, name, item.Value)
+	case item.Key == firmwareKey && !item.Deleted:
+		err = d.writeFirmware(ctx, name, item.Value)
 	case kind == pods:
 		err = d.writePod(ctx, name, rest, item)
 	case kind == reclaims && item.Deleted:

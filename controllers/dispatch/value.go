@@ -11,6 +11,7 @@ import (
 	"k8s.io/component-helpers/storage/ephemeral"
 
 	"github.com/shoal-edge/shoal/api"
+	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	"github.com/shoal-edge/shoal/store"
 	"github.com/shoal-edge/shoal/transport"
 )
@@ -37,6 +38,23 @@ func (d *Dispatcher) value(dev *device, key string) (value []byte, v version, ok
 		}
 		node.Status = corev1.NodeStatus{} // the device knows best
 		return d.encode(node, dev.has[key])
+	case firmwareKey:
+		told, found := store.Get[firmwarev1.DeviceFirmware](d.reader, "", dev.name)
+		if !found || told.Spec.Assignment == nil {
+			return nil, v, false
+		}
+		told.Status = firmwarev1.DeviceFirmwareStatus{} // the device knows best
+		return d.encode(told, dev.has[key])
+	case releaseKey:
+		told, found := store.Get[firmwarev1.DeviceFirmware](d.reader, "", dev.name)
+		if !found || told.Spec.Assignment == nil {
+			return nil, v, false
+		}
+		release, found := store.Get[firmwarev1.Release](d.reader, "", told.Spec.Assignment.Release)
+		if !found {
+			return nil, v, false
+		}
+		return d.encode(release, dev.has[key])
 	case configMaps, secrets, classes:
 		if dev.need[key] == 0 {
 			return nil, v, false

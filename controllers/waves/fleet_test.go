@@ -81,9 +81,7 @@ func (f *fleet) decide() waves.Decision {
 	return d
 }
 
-func restarting(d *waves.Device) bool {
-	return slices.Contains([]firmwarev1.State{firmwarev1.Armed, firmwarev1.Trial, firmwarev1.Probation, firmwarev1.Committed}, d.Status.State)
-}
+func restarting(d *waves.Device) bool { return waves.Restarting(&d.Status) }
 
 // step moves one device that is there one state on, as a device would. It reports whether there was anything to do.
 func (f *fleet) step(d *waves.Device, good bool) bool {

@@ -10,9 +10,9 @@ import (
 	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
 )
 
-// restarting: a restart decides about the device, or has just done so.
-func (m *member) restarting() bool {
-	switch m.Status.State {
+// Restarting reports whether a restart decides about the device, or has just done so.
+func Restarting(s *firmwarev1.DeviceFirmwareStatus) bool {
+	switch s.State {
 	case firmwarev1.Armed, firmwarev1.Trial, firmwarev1.Probation, firmwarev1.Committed:
 		return true
 	}
@@ -20,7 +20,9 @@ func (m *member) restarting() bool {
 }
 
 // inUpdate: the device is between two releases, or may be at any moment, whoever has told it so.
-func (m *member) inUpdate() bool { return m.restarting() || m.Status.State == firmwarev1.Staged && hasLeave(m.Device) }
+func (m *member) inUpdate() bool {
+	return Restarting(&m.Status) || m.Status.State == firmwarev1.Staged && hasLeave(m.Device)
+}
 
 // down: the device may be unavailable because of an update.
 func (m *member) down() bool {
@@ -35,9 +37,15 @@ func (m *member) asks() bool {
 // grant gives leave to as many as each site can spare, and to one voter when all others have gone.
 func (d *decider) grant() {
 	sizes, down := map[string]int{}, map[string]int{}
-	for _, m := range slices.Concat(d.members, d.left) {
+	for _, m := range d.members {
 		sizes[m.Site]++
 		if m.down() {
+			down[m.Site]++
+		}
+	}
+	for _, m := range d.left {
+		sizes[m.Site]++
+		if m.down() && m.stage != lost { // a person who skips a lost one does not wait for it
 			down[m.Site]++
 		}
 	}

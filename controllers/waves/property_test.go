@@ -148,7 +148,8 @@ func (w *witness) checkSites(t *rapid.T, d waves.Decision) {
 	for _, g := range d.Grant {
 		site, down := w.device(g.Device).Site, 0
 		for i := range w.devices {
-			if w.devices[i].Site == site && away(&w.devices[i]) {
+			lost := slices.Contains(w.rollout.Spec.Skip, w.devices[i].Name) && w.devices[i].Silent >= w.rollout.Spec.LostAfter.Duration
+			if w.devices[i].Site == site && away(&w.devices[i]) && !lost {
 				down++
 			}
 		}

@@ -81,7 +81,9 @@ const LeaveSeconds = 300
 const canaryPatience = time.Minute
 
 // AssignmentID names a rollout's assignment.
-func AssignmentID(r *fleetv1.Rollout, attempt int32) string { return fmt.Sprintf("%s-%d", r.UID, attempt) }
+func AssignmentID(r *fleetv1.Rollout, attempt int32) string {
+	return fmt.Sprintf("%s-%d", r.UID, attempt)
+}
 
 // Mine reports whether an assignment is the rollout's.
 func Mine(r *fleetv1.Rollout, a *firmwarev1.Assignment) bool {
@@ -332,7 +334,7 @@ func (d *decider) stop(phase fleetv1.Phase, why string, good bool) {
 	d.decision.Status.Phase, d.decision.Status.Why = phase, why
 	for _, m := range slices.Concat(d.members, d.left) {
 		switch {
-		case m.mine && hasLeave(m.Device) && m.Spec.Go.Seconds > 0 && !m.restarting():
+		case m.mine && hasLeave(m.Device) && m.Spec.Go.Seconds > 0 && !Restarting(&m.Status):
 			d.decision.Revoke = append(d.decision.Revoke, m.Name)
 		case good && m.untouched():
 			d.decision.Withdraw = append(d.decision.Withdraw, m.Name)

@@ -37,17 +37,16 @@ type Assignment struct {
 	Attempt int32 `json:"attempt" protobuf:"varint,4,opt,name=attempt"`
 	// release is the name of the Release.
 	Release string `json:"release" protobuf:"bytes,5,opt,name=release"`
-	// The rest is copied from the release, so that the device needs nothing else.
-	Version       string          `json:"version" protobuf:"bytes,6,opt,name=version"`
-	Counter       int64           `json:"counter" protobuf:"varint,7,opt,name=counter"`
-	SecurityFloor int64           `json:"securityFloor,omitempty" protobuf:"varint,8,opt,name=securityFloor"`
-	DataSchema    *DataSchema     `json:"dataSchema,omitempty" protobuf:"bytes,9,opt,name=dataSchema"`
-	Artifact      Artifact        `json:"artifact" protobuf:"bytes,10,opt,name=artifact"`
-	Metadata      *SignedMetadata `json:"metadata,omitempty" protobuf:"bytes,11,opt,name=metadata"`
+	// version to artifact are copied from the release. A device that has a root of trust believes the release's signed metadata instead.
+	Version       string      `json:"version" protobuf:"bytes,6,opt,name=version"`
+	Counter       int64       `json:"counter" protobuf:"varint,7,opt,name=counter"`
+	SecurityFloor int64       `json:"securityFloor,omitempty" protobuf:"varint,8,opt,name=securityFloor"`
+	DataSchema    *DataSchema `json:"dataSchema,omitempty" protobuf:"bytes,9,opt,name=dataSchema"`
+	Artifact      Artifact    `json:"artifact" protobuf:"bytes,10,opt,name=artifact"`
 	// health is what the device checks before it keeps the release.
-	Health Health `json:"health,omitempty" protobuf:"bytes,12,opt,name=health"`
+	Health Health `json:"health,omitempty" protobuf:"bytes,11,opt,name=health"`
 	// window is when the device may restart. Absent: at any time.
-	Window *Window `json:"window,omitempty" protobuf:"bytes,13,opt,name=window"`
+	Window *Window `json:"window,omitempty" protobuf:"bytes,12,opt,name=window"`
 }
 
 // Health is what a device checks before it keeps a release.

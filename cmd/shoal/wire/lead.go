@@ -11,6 +11,7 @@ import (
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/controllers"
 	"github.com/shoal-edge/shoal/controllers/dispatch"
+	"github.com/shoal-edge/shoal/controllers/waves"
 	"github.com/shoal-edge/shoal/pki"
 	"github.com/shoal-edge/shoal/store"
 	"github.com/shoal-edge/shoal/transport"
@@ -33,6 +34,9 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 		PodCIDR:   s.o.Config.Server.PodCIDR,
 		NodeBits:  s.o.Config.Server.NodeBits,
 		CA:        s.id.ca.CertPEM(),
+		NodeName:  s.o.Config.NodeName,
+		Voters:    s.voters,
+		StepAside: s.node.StepAside,
 		Quotas:    s.quotas,
 
 		ServiceCIDR: s.o.Config.Server.ServiceCIDR,
@@ -79,6 +83,33 @@ func (s *Server) signClient(request []byte, usages []certificatesv1.KeyUsage, li
 		}
 	}
 	return s.id.ca.SignClient(request, usage, life)
+}
+
+// behindAtMost is how many entries of the log a member may lack to count as caught up: there are always some on their way.
+const behindAtMost = 64
+
+// voters are the members with a vote; with look set, they are asked how they are.
+func (s *Server) voters(ctx context.Context, look bool) []waves.Voter {
+	var list []waves.Voter
+	if !look {
+		for _, m := range s.node.Servers() {
+			if m.Voter {
+				list = append(list, waves.Voter{Name: m.ID})
+			}
+		}
+		return list
+	}
+	members, err := s.node.Health(ctx)
+	if err != nil {
+		s.o.Logger.Debug("the members' health is not known", "error", err)
+		return s.voters(ctx, false) // none of them healthy, so that none restarts
+	}
+	for _, m := range members {
+		if m.Voter {
+			list = append(list, waves.Voter{Name: m.ID, Healthy: m.Well && m.Behind <= behindAtMost})
+		}
+	}
+	return list
 }
 
 // claimOwnName binds the server's own name to its key: nobody joined it by a token if it founded the cluster.
