@@ -15,9 +15,11 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
+	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	containers "github.com/shoal-edge/shoal/agent/runtime"
 	"github.com/shoal-edge/shoal/agent/static"
 	"github.com/shoal-edge/shoal/agent/volume"
+	"github.com/shoal-edge/shoal/firmware"
 	"github.com/shoal-edge/shoal/network"
 	"github.com/shoal-edge/shoal/transport"
 )
@@ -63,6 +65,8 @@ type Config struct {
 	// ImageGCHigh is how full, in percent, the disk of images is when images are removed, and ImageGCLow when that is enough.
 	// Defaults: 85, 80.
 	ImageGCHigh, ImageGCLow int
+	// Firmware takes the device through updates. Nil: this device has no way to.
+	Firmware *firmware.Device
 	// Tokens asks for the tokens of the pods' service accounts. Nil: pods run without.
 	Tokens TokenSource
 	// Version is shoal's, for the node's status.
@@ -153,6 +157,10 @@ func New(c Config) (*Agent, error) {
 	a.tokens = newTokens(c.Tokens, c.Now)
 	a.volumes = &volume.Manager{Root: filepath.Join(c.DataDir, "pods"), Source: a, Tokens: a.tokens, Claims: a.claimed, Local: filepath.Join(c.DataDir, "local")}
 	a.devices = newDevices(c.Devices, db)
+	if c.Firmware != nil {
+		c.Firmware.SetReporter(a.reportFirmware)
+		c.Firmware.SetCheck(func(ctx context.Context, h *firmwarev1.Health) error { return firmware.Check(ctx, h, a.podsRun) })
+	}
 	boots, err := db.boot()
 	if err != nil { // pods start from a full disk too
 		c.Logger.Warn("this boot is not counted", "err", err)
@@ -188,6 +196,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.startReclaims()
 	if a.static != nil {
 		g.Go(func() error { a.keepStatic(ctx); return nil })
+	}
+	if a.c.Firmware != nil {
+		a.tellFirmware()
+		g.Go(func() error { return a.c.Firmware.Run(ctx) })
 	}
 	g.Go(func() error { a.watchRuntime(ctx); return nil })
 	g.Go(func() error { a.tick(ctx); return nil })

@@ -63,6 +63,8 @@ func (a *Agent) changed(key string) {
 				w.again()
 			}
 		}
+	case firmwareKey, releaseKey:
+		a.tellFirmware()
 	case "node":
 		wake(a.networking)
 		a.wakeNode()
@@ -204,6 +206,9 @@ func (a *Agent) Status() []transport.Item {
 		items = append(items, transport.Item{Key: "node", Value: a.nodeValue})
 	}
 	for _, item := range a.statuses {
+		items = append(items, item)
+	}
+	if item, ok := a.firmwareItem(); ok {
 		items = append(items, item)
 	}
 	return items
