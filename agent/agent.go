@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
-	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	containers "github.com/shoal-edge/shoal/agent/runtime"
 	"github.com/shoal-edge/shoal/agent/static"
 	"github.com/shoal-edge/shoal/agent/volume"
+	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	"github.com/shoal-edge/shoal/firmware"
 	"github.com/shoal-edge/shoal/network"
 	"github.com/shoal-edge/shoal/transport"

@@ -179,6 +179,37 @@ type Agent struct {
 	// Devices are hardware that pods can ask for.
 	Devices    []Device   `yaml:"devices"`
 	Registries []Registry `yaml:"registries"`
+	// Firmware says how this device is updated. Without it, it is not.
+	Firmware Firmware `yaml:"firmware"`
+}
+
+// Firmware says how a device installs firmware.
+type Firmware struct {
+	// HardwareID is the kind of hardware, as releases name it.
+	HardwareID string `yaml:"hardwareID"`
+	// Backend is what boots the device: uboot.
+	Backend string `yaml:"backend"`
+	// Version is that of the release that the device was made with.
+	Version string `yaml:"version"`
+	// Tries is how many boots a release has to come up. Default: 3.
+	Tries int   `yaml:"tries"`
+	UBoot UBoot `yaml:"uboot"`
+}
+
+// UBoot says where U-Boot's environment and the slots are.
+type UBoot struct {
+	// Environment is the copies of the environment, one or two, as in /etc/fw_env.config.
+	Environment []UBootEnvironment `yaml:"environment"`
+	// SlotA and SlotB are the partitions.
+	SlotA string `yaml:"slotA"`
+	SlotB string `yaml:"slotB"`
+}
+
+// UBootEnvironment is where a copy of the environment is, in bytes.
+type UBootEnvironment struct {
+	Path   string `yaml:"path"`
+	Offset int64  `yaml:"offset"`
+	Size   int64  `yaml:"size"`
 }
 
 // AgentMQTT configures the link over MQTT.

@@ -106,7 +106,32 @@ func (s *Server) NodePortRange() (first, last int32, err error) {
 	return 0, 0, fmt.Errorf("server.nodePorts %q must be a range of ports, such as %s", s.NodePorts, DefaultNodePorts)
 }
 
+func (f *Firmware) validate() error {
+	if f.Backend == "" && f.HardwareID == "" {
+		return nil
+	}
+	switch {
+	case f.Backend != "uboot":
+		return fmt.Errorf("agent.firmware.backend %q must be uboot", f.Backend)
+	case f.HardwareID == "" || len(validation.IsValidLabelValue(f.HardwareID)) > 0:
+		return fmt.Errorf("agent.firmware.hardwareID %q must be set, as a label's value", f.HardwareID)
+	case f.Tries < 0 || f.Tries > 100:
+		return fmt.Errorf("agent.firmware.tries %d must be from 1 to 100", f.Tries)
+	case len(f.UBoot.Environment) < 1 || len(f.UBoot.Environment) > 2:
+		return fmt.Errorf("agent.firmware.uboot.environment must have one or two copies, as /etc/fw_env.config has")
+	}
+	for _, path := range []string{f.UBoot.SlotA, f.UBoot.SlotB} {
+		if !filepath.IsAbs(path) {
+			return fmt.Errorf("agent.firmware.uboot: slot %q must be an absolute path", path)
+		}
+	}
+	return nil
+}
+
 func (a *Agent) validate() error {
+	if err := a.Firmware.validate(); err != nil {
+		return err
+	}
 	if a.Listen != "" {
 		if _, _, err := net.SplitHostPort(a.Listen); err != nil {
 			return fmt.Errorf("agent.listen %q must be host:port, such as %s", a.Listen, DefaultAgentListen)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/shoal-edge/shoal/agent/runtime/fake"
@@ -32,6 +33,8 @@ type Config struct {
 	Edit func(c *configs.Config)
 	// Runtime configures the members' runtimes.
 	Runtime fake.Config
+	// Firmware gives every member a bootloader and two slots. May be nil: then the members have no firmware.
+	Firmware *FirmwareConfig
 }
 
 // Fleet is a cluster in one process.
@@ -40,6 +43,10 @@ type Fleet struct {
 	links *memory.Network
 
 	members []*Member
+
+	mu       sync.Mutex // of the fields by which members run
+	closed   bool
+	restarts sync.WaitGroup
 }
 
 // Member is one device. Its folder and its runtime outlive its process: what is stopped can be started again.
@@ -49,6 +56,8 @@ type Member struct {
 	Config  configs.Config
 	Runtime *fake.Runtime
 
+	board  *board     // nil without firmware
+	life   sync.Mutex // held while it starts or stops
 	server *wire.Server
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -72,6 +81,9 @@ func New(cfg Config) (*Fleet, error) {
 		runtime := cfg.Runtime
 		runtime.FirstIP = netip.AddrFrom4([4]byte{10, 99, byte(i), 2})
 		m.Runtime = fake.New(runtime)
+		if cfg.Firmware != nil && m.Role != pki.RoleWitness {
+			m.board = newBoard(cfg.Firmware, filepath.Join(cfg.Dir, m.Name+"-board"))
+		}
 		port, err := FreeAddress()
 		if err != nil {
 			return nil, err
@@ -136,7 +148,8 @@ func (f *Fleet) awaitVoters(ctx context.Context) error {
 	for {
 		var voters int
 		if leader := f.Member(f.Leader()); leader != nil {
-			for _, s := range leader.server.Members() {
+			server, _ := f.running(leader)
+			for _, s := range server.Members() {
 				if s.Voter {
 					voters++
 				}
@@ -156,7 +169,12 @@ func (f *Fleet) awaitVoters(ctx context.Context) error {
 // StartMember starts a member that is not running. Its life does not end with ctx, which bounds the start only.
 func (f *Fleet) StartMember(ctx context.Context, name string) error {
 	m := f.Member(name)
-	if m == nil || m.cancel != nil {
+	if m == nil {
+		return fmt.Errorf("fleet: there is no stopped member %q", name)
+	}
+	m.life.Lock()
+	defer m.life.Unlock()
+	if _, cancel := f.running(m); cancel != nil {
 		return fmt.Errorf("fleet: there is no stopped member %q", name)
 	}
 	config, err := configs.Complete(m.Config)
@@ -170,28 +188,45 @@ func (f *Fleet) StartMember(ctx context.Context, name string) error {
 	if f.cfg.Sockets {
 		o.Links = nil
 	}
-	run, err := m.open(ctx, o)
+	if m.board != nil {
+		if o.Firmware, err = m.board.boot(func() { f.restart(m.Name) }); err != nil {
+			return fmt.Errorf("fleet: boot %s: %w", name, err)
+		}
+	}
+	run, err := f.open(ctx, m, o)
 	if err != nil {
 		return fmt.Errorf("fleet: start %s: %w", name, err)
 	}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	m.cancel, m.done = cancel, make(chan struct{})
+	done := make(chan struct{})
+	f.mu.Lock()
+	m.cancel, m.done = cancel, done
+	f.mu.Unlock()
 	go func() {
-		defer close(m.done)
+		defer close(done)
 		m.err = run(life)
 	}()
 	return nil
 }
 
+// running is a member's server, if it is one, and how its process is ended; nil if it does not run.
+func (f *Fleet) running(m *Member) (*wire.Server, context.CancelFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return m.server, m.cancel
+}
+
 // open makes a member's process, and returns how it runs.
-func (m *Member) open(ctx context.Context, o wire.Options) (func(context.Context) error, error) {
+func (f *Fleet) open(ctx context.Context, m *Member, o wire.Options) (func(context.Context) error, error) {
 	switch m.Role {
 	case pki.RoleServer:
 		server, err := wire.NewServer(ctx, o)
 		if err != nil {
 			return nil, err
 		}
+		f.mu.Lock()
 		m.server = server
+		f.mu.Unlock()
 		return server.Run, nil
 	case pki.RoleWitness:
 		witness, err := wire.NewWitness(ctx, o)
@@ -224,7 +259,7 @@ func (f *Fleet) Members() []*Member { return f.members }
 // Leader is the name of the server that leads, or "".
 func (f *Fleet) Leader() string {
 	for _, m := range f.members {
-		if m.server != nil && m.cancel != nil && m.server.IsLeader() {
+		if server, cancel := f.running(m); server != nil && cancel != nil && server.IsLeader() {
 			return m.Name
 		}
 	}
@@ -234,12 +269,20 @@ func (f *Fleet) Leader() string {
 // StopMember ends a member's process in good order. Its containers go on.
 func (f *Fleet) StopMember(name string) error {
 	m := f.Member(name)
-	if m == nil || m.cancel == nil {
+	if m == nil {
 		return fmt.Errorf("fleet: there is no running member %q", name)
 	}
-	m.cancel()
+	m.life.Lock()
+	defer m.life.Unlock()
+	_, cancel := f.running(m)
+	if cancel == nil {
+		return fmt.Errorf("fleet: there is no running member %q", name)
+	}
+	cancel()
 	<-m.done
+	f.mu.Lock()
 	m.cancel = nil
+	f.mu.Unlock()
 	return m.err
 }
 
@@ -255,8 +298,13 @@ func (f *Fleet) Kubeconfig() string { return wire.KubeconfigPath(f.members[0].Co
 // Close stops all members.
 func (f *Fleet) Close() error {
 	var err error
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	f.restarts.Wait()
 	for i := len(f.members) - 1; i >= 0; i-- {
-		if m := f.members[i]; m.cancel != nil {
+		m := f.members[i]
+		if _, cancel := f.running(m); cancel != nil {
 			err = errors.Join(err, f.StopMember(m.Name))
 		}
 	}

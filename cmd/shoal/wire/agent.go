@@ -80,7 +80,13 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 			Logger:     o.Logger,
 		})
 	}
+	if config.Firmware, err = newFirmware(o); err != nil {
+		return nil, err
+	}
 	if a.agent, err = agent.New(config); err != nil {
+		if config.Firmware != nil {
+			err = errors.Join(err, config.Firmware.Close())
+		}
 		return nil, err
 	}
 	registry.MustRegister(a.agent.Collectors()...)
@@ -97,6 +103,9 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 		Logger:    o.Logger,
 	})
 	a.agent.SetReporter(a.link.Report)
+	if config.Firmware != nil {
+		config.Firmware.SetReached(a.link.Connected)
+	}
 	return a, nil
 }
 

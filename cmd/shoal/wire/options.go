@@ -7,6 +7,7 @@ import (
 
 	"github.com/shoal-edge/shoal/agent/runtime"
 	"github.com/shoal-edge/shoal/configs"
+	"github.com/shoal-edge/shoal/firmware"
 	"github.com/shoal-edge/shoal/transport/memory"
 )
 
@@ -23,6 +24,15 @@ type Options struct {
 	Runtime runtime.Runtime
 	// Many says that many agents share this process, as in a simulation: what they do to the process as a whole is left out.
 	Many bool
+	// Firmware replaces the backend of the configuration, in tests.
+	Firmware *Firmware
 	// Links carries devices' links in memory instead of over gRPC, in tests and in `shoal dev --fake-runtime`.
 	Links *memory.Network
+}
+
+// Firmware is a device's way to be updated, and the name of its present boot.
+type Firmware struct {
+	HardwareID string
+	Backend    firmware.Backend
+	BootID     string
 }
