@@ -5,6 +5,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/shoal-edge/shoal/agent/hardware"
 	containers "github.com/shoal-edge/shoal/agent/runtime"
 	"github.com/shoal-edge/shoal/agent/static"
 	"github.com/shoal-edge/shoal/agent/volume"
@@ -41,7 +43,9 @@ type Config struct {
 	Address string
 	Runtime containers.Runtime
 	Network Network
-	Devices []Device
+	// Hardware says which of the device's hardware pods can ask for; nil: only Devices, and nothing is looked for.
+	Hardware *hardware.Config
+	Devices  []Device
 	// Labels are added to the node; Reserved is kept back from what it offers, in Kubernetes quantities.
 	Labels   map[string]string
 	Reserved map[string]string
@@ -75,10 +79,8 @@ type Config struct {
 	Now     func() time.Time
 }
 
-// Device is one piece of hardware; see configs.Device.
-type Device struct {
-	Resource, Path, ContainerPath string
-}
+// Device is hardware that is offered under a name of its own.
+type Device = hardware.Declared
 
 // Agent runs the pods of one device. It is a transport.Device.
 type Agent struct {
@@ -156,7 +158,9 @@ func New(c Config) (*Agent, error) {
 	}
 	a.tokens = newTokens(c.Tokens, c.Now)
 	a.volumes = &volume.Manager{Root: filepath.Join(c.DataDir, "pods"), Source: a, Tokens: a.tokens, Claims: a.claimed, Local: filepath.Join(c.DataDir, "local")}
-	a.devices = newDevices(c.Devices, db)
+	if a.devices, err = newDevices(c, db); err != nil {
+		return nil, errors.Join(err, db.close())
+	}
 	if c.Firmware != nil {
 		c.Firmware.SetReporter(a.reportFirmware)
 		c.Firmware.SetCheck(func(ctx context.Context, h *firmwarev1.Health) error { return firmware.Check(ctx, h, a.podsRun) })
@@ -363,6 +367,28 @@ func (a *Agent) relist(ctx context.Context) {
 		if a.pods[uid] == nil {
 			a.c.Logger.Info("removing what is left of a pod that is gone", "pod", name, "uid", uid)
 			a.startWorker(newWorker(a, uid, nil, name))
+		}
+	}
+	a.sweepDevices()
+}
+
+// sweepDevices frees the hardware of pods of which nothing is left: the power may fail between a pod's end and the release of what it
+// had. The caller holds the lock.
+func (a *Agent) sweepDevices() {
+	freed, err := a.devices.sweep(func(uid string) bool { return a.pods[uid] != nil })
+	if err != nil {
+		a.c.Logger.Error("devices of pods that are gone", "err", err)
+	}
+	if freed {
+		a.wakeWaiting()
+	}
+}
+
+// wakeWaiting has the pods that wait for something try again; the caller holds the lock.
+func (a *Agent) wakeWaiting() {
+	for _, w := range a.pods {
+		if w.waiting.Load() {
+			w.again()
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/shoal-edge/shoal/agent/hardware"
 	"github.com/shoal-edge/shoal/agent/runtime"
 	"github.com/shoal-edge/shoal/agent/runtime/fake"
 	"github.com/shoal-edge/shoal/transport"
@@ -34,6 +35,8 @@ type device struct {
 	static  string // the folder of static pods
 	real    bool   // time is real
 	down    bool   // the device goes down when the agent ends
+	// hardware is of a faked board.
+	hardware *hardware.Config
 
 	a    *Agent
 	stop context.CancelFunc
@@ -64,7 +67,7 @@ func newDevice(t *testing.T, c fake.Config) *device {
 func (d *device) start() {
 	d.t.Helper()
 	a, err := New(Config{
-		NodeName: "pi-1", DataDir: d.dir, Address: "192.0.2.1", Runtime: d.runtime, Devices: d.devices, StaticPods: d.static,
+		NodeName: "pi-1", DataDir: d.dir, Address: "192.0.2.1", Runtime: d.runtime, Devices: d.devices, StaticPods: d.static, Hardware: d.hardware,
 		GoesDown: func() bool { return d.down }, ShutdownGrace: 30 * time.Second,
 	})
 	if err != nil {

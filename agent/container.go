@@ -23,6 +23,11 @@ func (a *Agent) containerConfig(
 	if err != nil {
 		return nil, err
 	}
+	hardware, err := a.inject(p, c)
+	if err != nil {
+		return nil, err
+	}
+	env = hardware.withDevices(env)
 	security, err := a.containerSecurity(p, c, img)
 	if err != nil {
 		return nil, err
@@ -35,10 +40,6 @@ func (a *Agent) containerConfig(
 	if err != nil {
 		return nil, err
 	}
-	devices, deviceMounts, err := a.devices.inject(string(p.UID), c)
-	if err != nil {
-		return nil, err
-	}
 	if err := os.MkdirAll(filepath.Join(a.podLogs(p.Namespace+"/"+p.Name, string(p.UID)), c.Name), 0o755); err != nil {
 		return nil, err
 	}
@@ -48,8 +49,8 @@ func (a *Agent) containerConfig(
 		Command:    pod.Expand(c.Command, env),
 		Args:       pod.Expand(c.Args, env),
 		WorkingDir: c.WorkingDir,
-		Mounts:     append(mounts, deviceMounts...),
-		Devices:    devices,
+		Mounts:     append(mounts, hardware.mounts...),
+		Devices:    hardware.devices,
 		Labels: map[string]string{
 			runtime.LabelPodName: p.Name, runtime.LabelPodNamespace: p.Namespace, runtime.LabelPodUID: string(p.UID),
 			runtime.LabelContainerName: c.Name,

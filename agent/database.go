@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"go.etcd.io/bbolt"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-edge/shoal/transport"
 )
@@ -15,8 +17,8 @@ import (
 var (
 	bucketDesired = []byte("desired") // key of the desired state -> its value, as the control plane sent it
 	bucketStatus  = []byte("status")  // pod uid -> corev1.Pod with the status last reported
-	bucketDevices = []byte("devices") // device path -> pod uid/container that has it
-	bucketMeta    = []byte("meta")    // epoch, seq, boots, boot
+	bucketDevices = []byte("devices") // id of a device -> claim, allocationPrefix uid/container/resource -> what its plugin said
+	bucketMeta    = []byte("meta")    // epoch, seq, heard, boots, boot
 )
 
 func buckets() [][]byte { return [][]byte{bucketDesired, bucketStatus, bucketDevices, bucketMeta} }
@@ -57,6 +59,14 @@ func setNumber(tx *bbolt.Tx, key string, n uint64) error {
 func (d *database) apply(epoch, seq uint64, full bool, items []transport.Item) (changed []string, err error) {
 	err = d.db.Update(func(tx *bbolt.Tx) error {
 		changed = nil
+		if known := number(tx, "epoch"); epoch < known {
+			return fmt.Errorf("%w: it is of epoch %d, and this device has seen epoch %d", errStale, epoch, known)
+		}
+		if newest := max(number(tx, "heard"), newestPod(items)); newest > 0 {
+			if err := setNumber(tx, "heard", newest); err != nil {
+				return err
+			}
+		}
 		b := tx.Bucket(bucketDesired)
 		listed := map[string]bool{}
 		for _, item := range items {
@@ -97,6 +107,31 @@ func (d *database) apply(epoch, seq uint64, full bool, items []transport.Item) (
 		return nil, fmt.Errorf("store the desired state: %w", err)
 	}
 	return changed, nil
+}
+
+// errStale refuses the state of a control plane that is not the present one any more.
+var errStale = errors.New("stale desired state")
+
+// newestPod is the highest revision among pods.
+func newestPod(items []transport.Item) (newest uint64) {
+	for _, item := range items {
+		// Every object has its metadata in field 1; the rest is skipped.
+		var o metav1.PartialObjectMetadata
+		if strings.HasPrefix(item.Key, "pods/") && !item.Deleted && o.Unmarshal(item.Value) == nil {
+			n, _ := strconv.ParseUint(o.ResourceVersion, 10, 64)
+			newest = max(newest, n)
+		}
+	}
+	return newest
+}
+
+// heard is the newest revision of the cluster's state that this device has heard of.
+func (d *database) heard() (n uint64) {
+	_ = d.db.View(func(tx *bbolt.Tx) error {
+		n = number(tx, "heard")
+		return nil
+	})
+	return n
 }
 
 // desired returns a copy of one value, nil when there is none.

@@ -1,143 +1,163 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
-	"os"
-	"path/filepath"
+	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/shoal-edge/shoal/agent/hardware"
+	apidevices "github.com/shoal-edge/shoal/api/devices"
 )
 
-// devices owns which container has which piece of hardware. Each piece has one owner at a time; the database has the
-// assignments, so that a restarted agent gives none away twice.
+// devices owns the list of the device's hardware, and which container has which piece of it. Each piece has one owner at a time;
+// the database has the claims, so that a restarted agent gives none away twice.
 type devices struct {
-	db  *database
-	all []Device
+	db     *database
+	logger *slog.Logger
+	scan   func() ([]hardware.Device, error) // nil: nothing to look for
 
-	mu     sync.Mutex
-	owners map[string]string // path -> uid/container
+	// looking is held during a scan, so that an older look never overwrites a newer one.
+	looking sync.Mutex
+	mu      sync.Mutex
+	found   []hardware.Device // as last scanned, sorted
+	plugins map[string][]unit // by resource, from device plugins
+	claims  map[string]claim  // by the id of the unit
 }
 
-func newDevices(all []Device, db *database) *devices {
-	d := &devices{db: db, all: all, owners: map[string]string{}}
-	db.each(bucketDevices, "", func(path string, owner []byte) { d.owners[path] = string(owner) })
-	return d
+// unit is one piece of hardware that pods can have, whoever found it.
+type unit struct {
+	id, resource string
+	// lacks says why it cannot be had now; empty: it can.
+	lacks      string
+	nodes      []string // paths on this device, the main one first; none for a plugin's
+	target     string   // of the first node, in a container; empty: the same path
+	attributes hardware.Device
+	numa       int64 // of a plugin's device, -1 when it says none
+	plugin     bool
 }
 
-// capacity is what the node offers of each extended resource. A device that is unplugged is not offered.
-func (d *devices) capacity() corev1.ResourceList {
-	list := corev1.ResourceList{}
-	for _, dev := range d.all {
-		q := list[corev1.ResourceName(dev.Resource)]
-		if _, err := os.Stat(dev.Path); err == nil {
-			q.Add(*resource.NewQuantity(1, resource.DecimalSI))
-		} else if q.IsZero() {
-			q = *resource.NewQuantity(0, resource.DecimalSI)
+func newDevices(c Config, db *database) (*devices, error) {
+	d := &devices{db: db, logger: c.Logger, plugins: map[string][]unit{}, claims: map[string]claim{}}
+	switch {
+	case c.Hardware != nil:
+		h := *c.Hardware
+		d.scan = func() ([]hardware.Device, error) { return hardware.Scan(h) }
+	case len(c.Devices) > 0:
+		d.scan = func() ([]hardware.Device, error) {
+			return hardware.Scan(hardware.Config{Classes: []string{"none"}, Declared: c.Devices})
 		}
-		list[corev1.ResourceName(dev.Resource)] = q
+	}
+	if _, err := d.rescan(); err != nil {
+		return nil, err
+	}
+	return d, d.load()
+}
+
+// rescan looks at the hardware again and reports whether anything is different.
+func (d *devices) rescan() (changed bool, err error) {
+	if d.scan == nil {
+		return false, nil
+	}
+	d.looking.Lock()
+	defer d.looking.Unlock()
+	found, err := d.scan()
+	if err != nil {
+		return false, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	same := slices.EqualFunc(d.found, found, func(a, b hardware.Device) bool { return a.Equal(b) })
+	d.found = found
+	return !same, nil
+}
+
+// units are all that pods can ask for, in a fixed order; the caller holds the lock.
+func (d *devices) units() []unit {
+	var list []unit
+	for _, f := range d.found {
+		if f.Resource != "" {
+			list = append(list, unit{id: f.ID, resource: f.Resource, lacks: f.Left, nodes: f.Nodes, target: f.Target, attributes: f, numa: -1})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.plugins)) {
+		list = append(list, d.plugins[name]...)
+	}
+	slices.SortStableFunc(list, func(a, b unit) int { return cmp.Compare(a.id, b.id) })
+	return list
+}
+
+// amounts is what the node has of each extended resource. What is unplugged is not there; what a plugin calls unhealthy is
+// there, but is not to be had.
+func (d *devices) amounts() (capacity, allocatable corev1.ResourceList) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all, free := map[string]int64{}, map[string]int64{}
+	for resource, units := range d.plugins {
+		all[resource], free[resource] = int64(len(units)), 0
+	}
+	for _, u := range d.units() {
+		ok := int64(0)
+		if u.lacks == "" {
+			ok = 1
+		}
+		free[u.resource] += ok
+		if !u.plugin {
+			all[u.resource] += ok
+		}
+	}
+	return quantities(all), quantities(free)
+}
+
+func quantities(n map[string]int64) corev1.ResourceList {
+	list := corev1.ResourceList{}
+	for name, count := range n {
+		list[corev1.ResourceName(name)] = *resource.NewQuantity(count, resource.DecimalSI)
 	}
 	return list
 }
 
-// inject assigns the devices that a container asks for and says how it gets them.
-func (d *devices) inject(uid string, c *corev1.Container) ([]*criapi.Device, []*criapi.Mount, error) {
-	var nodes []*criapi.Device
-	var mounts []*criapi.Mount
-	for name, q := range c.Resources.Limits {
-		if !d.known(string(name)) {
-			continue
-		}
-		assigned, err := d.assign(uid+"/"+c.Name, string(name), int(q.Value()))
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, dev := range assigned {
-			target := dev.ContainerPath
-			if target == "" {
-				target = dev.Path
-			}
-			path, err := filepath.EvalSymlinks(dev.Path)
-			if err != nil {
-				return nil, nil, fmt.Errorf("device %s: %w", dev.Resource, err)
-			}
-			info, err := os.Stat(path)
-			if err != nil {
-				return nil, nil, fmt.Errorf("device %s: %w", dev.Resource, err)
-			}
-			// A pty works only in the file system of ptys it was made in, so it is mounted, as a plain file is; the device
-			// rules of every container allow ptys.
-			if info.Mode()&os.ModeDevice != 0 && !strings.HasPrefix(path, "/dev/pts/") {
-				nodes = append(nodes, &criapi.Device{HostPath: path, ContainerPath: target, Permissions: "rw"})
-			} else {
-				mounts = append(mounts, &criapi.Mount{HostPath: path, ContainerPath: target})
-			}
+// annotation tells the control plane what the units are that the amounts count.
+func (d *devices) annotation() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []apidevices.Device
+	for _, f := range d.found {
+		if f.Offered() {
+			list = append(list, apidevices.Device{Resource: f.Resource, Name: f.Name, Attributes: f.Attributes})
 		}
 	}
-	return nodes, mounts, nil
+	return apidevices.Encode(list)
 }
 
+// known reports whether this device has, or had, anything of a resource.
 func (d *devices) known(name string) bool {
-	for _, dev := range d.all {
-		if dev.Resource == name {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if strings.HasPrefix(name, apidevices.Domain) {
+		return true
+	}
+	if _, ok := d.plugins[name]; ok {
+		return true
+	}
+	for _, c := range d.claims {
+		if c.Resource == name {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(d.found, func(f hardware.Device) bool { return f.Resource == name })
 }
 
-func (d *devices) assign(owner, name string, count int) ([]Device, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var has, free []Device
-	for _, dev := range d.all {
-		if dev.Resource != name {
-			continue
-		}
-		switch d.owners[dev.Path] {
-		case owner:
-			has = append(has, dev)
-		case "":
-			if _, err := os.Stat(dev.Path); err == nil {
-				free = append(free, dev)
-			}
-		}
-	}
-	if len(has)+len(free) < count {
-		return nil, fmt.Errorf("no free device %s: %d wanted, %d free", name, count, len(has)+len(free))
-	}
-	changes := map[string][]byte{}
-	for len(has) < count {
-		has, free = append(has, free[0]), free[1:]
-		changes[has[len(has)-1].Path] = []byte(owner)
-	}
-	if err := d.db.put(bucketDevices, changes); err != nil {
-		return nil, fmt.Errorf("assign device %s: %w", name, err)
-	}
-	for path := range changes {
-		d.owners[path] = owner
-	}
-	return has[:count], nil
+// extended reports whether a resource is one that devices are behind: not the device's own, such as cpu or hugepages.
+func extended(name string) bool {
+	domain, _, ok := strings.Cut(name, "/")
+	return ok && domain != "kubernetes.io" && !strings.HasSuffix(domain, ".kubernetes.io")
 }
 
-// release frees the devices of a pod that is gone.
-func (d *devices) release(uid string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	changes := map[string][]byte{}
-	for path, owner := range d.owners {
-		if strings.HasPrefix(owner, uid+"/") {
-			changes[path] = nil
-		}
-	}
-	if len(changes) == 0 {
-		return nil
-	}
-	for path := range changes {
-		delete(d.owners, path)
-	}
-	return d.db.put(bucketDevices, changes)
-}
+func (u *unit) String() string { return fmt.Sprintf("%s (%s)", u.resource, u.id) }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	apidevices "github.com/shoal-edge/shoal/api/devices"
 	"github.com/shoal-edge/shoal/network"
 	"github.com/shoal-edge/shoal/transport"
 )
@@ -115,6 +116,10 @@ func (a *Agent) describe() *corev1.Node {
 	}
 	maps.Copy(n.Labels, a.c.Labels)
 	n.Status.Capacity, n.Status.Allocatable = a.capacity(), a.allocatable()
+	n.Annotations = map[string]string{}
+	if list := a.devices.annotation(); list != "" {
+		n.Annotations[apidevices.Annotation] = list
+	}
 	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: a.c.NodeName}}
 	if a.c.Address != "" {
 		n.Status.Addresses = append([]corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: a.c.Address}}, n.Status.Addresses...)
@@ -127,7 +132,7 @@ func (a *Agent) describe() *corev1.Node {
 		KubeletVersion: kubeletVersion + "+shoal", OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH,
 	}
 	if a.c.Version != "" {
-		n.Annotations = map[string]string{"shoal.dev/version": a.c.Version}
+		n.Annotations["shoal.dev/version"] = a.c.Version
 	}
 	return n
 }
@@ -156,17 +161,29 @@ func osImage() string {
 
 // capacity is what the device has.
 func (a *Agent) capacity() corev1.ResourceList {
-	list := a.devices.capacity()
+	capacity, _ := a.amounts()
+	return capacity
+}
+
+// amounts are what the device has, and what is in order of it.
+func (a *Agent) amounts() (capacity, usable corev1.ResourceList) {
+	capacity, usable = a.devices.amounts()
+	for _, list := range []corev1.ResourceList{capacity, usable} {
+		a.ownAmounts(list)
+	}
+	return capacity, usable
+}
+
+func (a *Agent) ownAmounts(list corev1.ResourceList) {
 	list[corev1.ResourceCPU] = *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI)
 	list[corev1.ResourceMemory] = *resource.NewQuantity(memInfo("MemTotal"), resource.BinarySI)
 	list[corev1.ResourcePods] = *resource.NewQuantity(maxPods, resource.DecimalSI)
 	list[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(disk(a.c.DataDir).total, resource.BinarySI)
-	return list
 }
 
 // allocatable is what pods may ask for: what the device has, without what is reserved and without what is left when pods are evicted.
 func (a *Agent) allocatable() corev1.ResourceList {
-	list := a.capacity()
+	_, list := a.amounts()
 	for name, kept := range map[corev1.ResourceName]int64{
 		corev1.ResourceMemory: leastMemory, corev1.ResourceEphemeralStorage: disk(a.c.DataDir).total * leastDiskPart / 100,
 	} {

@@ -417,7 +417,21 @@ func (w *worker) clear() {
 	if err := w.a.volumes.Clear(w.uid); err != nil {
 		w.a.c.Logger.Warn("volumes of a pod that is over are left until it is deleted", "pod", w.name, "err", err)
 	}
+	w.releaseDevices()
 	w.cleared = true
+}
+
+// releaseDevices frees the hardware of a pod that has ended: the control plane counts it as free from here on.
+func (w *worker) releaseDevices() {
+	freed, err := w.a.devices.release(w.uid)
+	if err != nil {
+		w.a.c.Logger.Error("devices of a pod that has ended", "pod", w.name, "err", err)
+	}
+	if freed {
+		w.a.mu.Lock()
+		w.a.wakeWaiting()
+		w.a.mu.Unlock()
+	}
 }
 
 // forget removes the last traces of a pod of which the runtime has nothing any more.
@@ -426,7 +440,7 @@ func (w *worker) forget(ctx context.Context, now time.Time) (next time.Time, don
 		cancel()
 		delete(w.probes, id)
 	}
-	if err := w.a.devices.release(w.uid); err != nil {
+	if _, err := w.a.devices.release(w.uid); err != nil {
 		w.a.c.Logger.Error("devices of a removed pod", "pod", w.name, "err", err)
 	}
 	// The files go last: whatever interrupts this, they are found again (traces), and all of it is done anew.
@@ -462,11 +476,7 @@ func (a *Agent) remove(w *worker) {
 			delete(a.owners, id)
 		}
 	}
-	for _, other := range a.pods {
-		if other.waiting.Load() {
-			other.again()
-		}
-	}
+	a.wakeWaiting()
 	if a.startStatic(w) {
 		return
 	}

@@ -176,7 +176,9 @@ type Agent struct {
 	Labels map[string]string `yaml:"labels"`
 	// Reserved is kept back from what the node offers to pods, in Kubernetes quantities: {cpu: 100m, memory: 64Mi}.
 	Reserved map[string]string `yaml:"reserved"`
-	// Devices are hardware that pods can ask for.
+	// Discover says which of the hardware that the agent finds is offered to pods.
+	Discover Discover `yaml:"discover"`
+	// Devices are single devices that pods can ask for by a name of their own.
 	Devices    []Device   `yaml:"devices"`
 	Registries []Registry `yaml:"registries"`
 	// Firmware says how this device is updated. Without it, it is not.
@@ -221,14 +223,27 @@ type AgentMQTT struct {
 	CAFile string `yaml:"caFile"`
 }
 
-// Device is one piece of hardware, offered as one unit of an extended resource and injected into the pod that gets it.
+// Discover configures which hardware is offered. `shoal devices` shows what that comes to.
+type Discover struct {
+	// Classes are offered, each as shoal.dev/<class>; [all] is all and [none] none of them. Default: camera, gpio, gpu, i2c, npu,
+	// serial, spi, usb; not disk, tpm and watchdog, with which a pod could wipe or stop the device itself.
+	Classes []string `yaml:"classes"`
+	// Exclude keeps devices back: those that fit one of the entries, in the words of Device.Match.
+	Exclude []map[string]string `yaml:"exclude"`
+}
+
+// Device is hardware that is offered as an extended resource, one unit for each piece, and injected into the pod that gets it.
+// Either Path or Match says which.
 type Device struct {
 	// Resource is the extended resource, such as shoal.dev/serial.
 	Resource string `yaml:"resource"`
 	// Path is the device node (or, as a stand-in, a plain file, which is then bind-mounted) on this device.
 	Path string `yaml:"path"`
-	// ContainerPath is where the container sees it. Default: Path.
+	// ContainerPath is where the container sees it. Default: as on the device.
 	ContainerPath string `yaml:"containerPath"`
+	// Match finds devices by what `shoal devices` shows of them, {usb-serial: A50285BI} or {class: serial, usb-port: "1-1.2"}; a
+	// value may end with "*".
+	Match map[string]string `yaml:"match"`
 }
 
 // ImageGC says when images are removed that no pod needs and that can be fetched again.

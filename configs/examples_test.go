@@ -16,13 +16,20 @@ func TestExamples(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	data, err := os.ReadFile("examples/hello.yaml")
+	for file, want := range map[string]int{"examples/hello.yaml": 2, "examples/hardware.yaml": 1} {
+		deployments(t, file, want)
+	}
+}
+
+func deployments(t *testing.T, file string, want int) {
+	t.Helper()
+	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	documents := strings.Split(string(data), "\n---\n")
-	if len(documents) != 2 {
-		t.Fatalf("%d documents", len(documents))
+	if len(documents) != want {
+		t.Fatalf("%s: %d documents", file, len(documents))
 	}
 	for _, document := range documents {
 		var d appsv1.Deployment

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -151,13 +152,8 @@ func (a *Agent) validate() error {
 			return fmt.Errorf("agent.reserved.%s: %q is no quantity, such as 100m or 64Mi", name, quantity)
 		}
 	}
-	for i, d := range a.Devices {
-		if len(validation.IsQualifiedName(d.Resource)) > 0 || !strings.Contains(d.Resource, "/") {
-			return fmt.Errorf("agent.devices[%d]: resource %q must be an extended resource, such as shoal.dev/serial", i, d.Resource)
-		}
-		if !filepath.IsAbs(d.Path) || !filepath.IsAbs(d.ContainerPath) {
-			return fmt.Errorf("agent.devices[%d]: path and containerPath must be absolute", i)
-		}
+	if err := a.validateHardware(); err != nil {
+		return err
 	}
 	for i := range a.Registries {
 		if err := a.Registries[i].validate(); err != nil {
@@ -238,6 +234,56 @@ func validateBrokers(key string, brokers []string, caFile string) error {
 	}
 	if caFile != "" && len(brokers) == 0 {
 		return fmt.Errorf("%s.caFile is set and %s.brokers is not", key, key)
+	}
+	return nil
+}
+
+// Classes are the words of agent.discover.classes: the classes of package agent/hardware, all, and none.
+func Classes() []string {
+	return []string{"all", "camera", "disk", "gpio", "gpu", "i2c", "none", "npu", "serial", "spi", "tpm", "usb", "watchdog"}
+}
+
+func (a *Agent) validateHardware() error {
+	for _, class := range a.Discover.Classes {
+		if !slices.Contains(Classes(), class) {
+			return fmt.Errorf("agent.discover.classes: unknown class %q; known: %s", class, strings.Join(Classes(), ", "))
+		}
+	}
+	if d := a.Discover.Classes; len(d) > 1 && (slices.Contains(d, "all") || slices.Contains(d, "none")) {
+		return fmt.Errorf("agent.discover.classes: all and none stand alone")
+	}
+	for i, m := range a.Discover.Exclude {
+		if err := validateMatch(m); err != nil {
+			return fmt.Errorf("agent.discover.exclude[%d]: %w", i, err)
+		}
+	}
+	for i, d := range a.Devices {
+		if len(validation.IsQualifiedName(d.Resource)) > 0 || !strings.Contains(d.Resource, "/") {
+			return fmt.Errorf("agent.devices[%d]: resource %q must be an extended resource, such as shoal.dev/serial", i, d.Resource)
+		}
+		if (d.Path == "") == (len(d.Match) == 0) {
+			return fmt.Errorf("agent.devices[%d]: either path or match must say which device it is", i)
+		}
+		if d.Path != "" && !filepath.IsAbs(d.Path) || d.ContainerPath != "" && !filepath.IsAbs(d.ContainerPath) {
+			return fmt.Errorf("agent.devices[%d]: path and containerPath must be absolute", i)
+		}
+		if d.Path == "" {
+			if err := validateMatch(d.Match); err != nil {
+				return fmt.Errorf("agent.devices[%d]: match: %w", i, err)
+			}
+		}
+	}
+	return nil
+}
+
+func validateMatch(m map[string]string) error {
+	if len(m) == 0 {
+		return errors.New("an empty one fits nothing; say an attribute, such as usb-serial: A50285BI")
+	}
+	for key, value := range m {
+		if len(validation.IsDNS1123Label(key)) > 0 || value == "" {
+			return fmt.Errorf("%s: %q is no attribute and value; see shoal devices -o json", key, value)
+		}
 	}
 	return nil
 }

@@ -72,8 +72,8 @@ others with 'shoal server' or 'shoal agent'. Then use kubectl. 'shoal dev' shows
 		return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
 	})
 	root.AddCommand(
-		newServer(), newAgent(), newWitness(), newMembers(), newRollout(), newToken(), newSnapshot(), newSecrets(), newAudit(), newRecover(),
-		newVersion(),
+		newServer(), newAgent(), newWitness(), newMembers(), newDevices(), newRollout(), newToken(), newSnapshot(), newSecrets(), newAudit(),
+		newRecover(), newVersion(),
 		dev.Command(dev.WithFake(runFake)), sim.Command(version),
 	)
 	return root

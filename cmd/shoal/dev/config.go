@@ -24,6 +24,7 @@ func (l *Lab) writeConfig(d *Device) (string, error) {
 			RegistryConfDir: d.registryConfDir(),
 			CgroupParent:    cgroupOf(l.cfg.Name) + "/" + d.Name,
 			Heartbeat:       2500 * time.Millisecond,
+			Discover:        configs.Discover{Classes: []string{"none"}}, // the machine's hardware is not each device's
 		},
 	}
 	if d.Role == Server {

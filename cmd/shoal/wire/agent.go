@@ -131,11 +131,12 @@ func agentConfig(o Options) agent.Config {
 		Version:         o.Version,
 		Logger:          o.Logger,
 	}
+	found := Hardware(settings)
 	if o.Runtime == nil { // what runs in memory goes down with the process
 		config.GoesDown = goesDown
-	}
-	for _, d := range settings.Devices {
-		config.Devices = append(config.Devices, agent.Device(d))
+		config.Hardware = &found
+	} else {
+		config.Devices = found.Declared // what is not a device of its own has no hardware
 	}
 	for _, r := range settings.Registries {
 		config.Registries = append(config.Registries, agent.Registry(r))
