@@ -35,6 +35,7 @@ func (d Decision) Explain() string {
 type newcomer struct {
 	object      *corev1.Pod
 	request     []amount
+	wishes      []wish
 	weight      load
 	ports       []port
 	affinity    nodeaffinity.RequiredNodeAffinity
@@ -74,7 +75,7 @@ func (s *Snapshot) newcomer(object *corev1.Pod) *newcomer {
 		affinity: nodeaffinity.GetRequiredNodeAffinity(object),
 		nearness: s.nearness(object),
 	}
-	p.weight = weigh(p.request)
+	p.weight, p.wishes = weigh(p.request), wishes(object, p.request)
 	p.constraints = s.constraints(object, p.affinity)
 	return p
 }
@@ -95,6 +96,9 @@ func (p *newcomer) objections(n *node) []string {
 	}
 	if lacking := n.lacking(p.request); len(lacking) > 0 {
 		return lacking
+	}
+	if reason := n.unfit(p.wishes); reason != "" {
+		return []string{reason}
 	}
 	if reason := uneven(p.constraints, n); reason != "" {
 		return []string{reason}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -11,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/shoal-edge/shoal/api/devices"
 )
 
 func newNode(name string, change ...func(*corev1.Node)) *corev1.Node {
@@ -101,6 +104,21 @@ func hostPort(number int32, ip string) func(*corev1.Pod) {
 	}
 }
 
+// adapters are serial adapters with these serial numbers.
+func adapters(serials ...string) func(*corev1.Node) {
+	return func(n *corev1.Node) {
+		var list []devices.Device
+		for i, serial := range serials {
+			list = append(list, devices.Device{Resource: "shoal.dev/serial", Name: strconv.Itoa(i), Attributes: map[string]string{"usb-serial": serial}})
+		}
+		n.Annotations = map[string]string{devices.Annotation: devices.Encode(list)}
+	}
+}
+
+func wants(match string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Annotations = map[string]string{"devices.shoal.dev/serial": match} }
+}
+
 func TestPlace(t *testing.T) {
 	const serial = corev1.ResourceName("shoal.dev/serial")
 	cases := []struct {
@@ -120,6 +138,29 @@ func TestPlace(t *testing.T) {
 			name: "hardware taken", nodes: []*corev1.Node{newNode("a"), newNode("b", offer(serial, "1"))},
 			pods: []*corev1.Pod{newTestPod("q", ask(serial, "1"), on("b"))},
 			pod:  newTestPod("p", ask(serial, "1")), want: "0/2 nodes are available: 2 Insufficient shoal.dev/serial.",
+		},
+		{
+			name:  "only device with the right hardware",
+			nodes: []*corev1.Node{newNode("a", offer(serial, "2"), adapters("a")), newNode("b", offer(serial, "1"), adapters("b")), newNode("c", offer(serial, "1"))},
+			pod:   newTestPod("p", ask(serial, "1"), wants("usb-serial=b")), want: "b",
+		},
+		{
+			name:  "right hardware nowhere",
+			nodes: []*corev1.Node{newNode("a", offer(serial, "1"), adapters("a")), newNode("b")},
+			pod:   newTestPod("p", ask(serial, "1"), wants("usb-serial=x")),
+			want:  "0/2 nodes are available: 1 Insufficient shoal.dev/serial, 1 node(s) had no shoal.dev/serial with usb-serial=x.",
+		},
+		{
+			name:  "right hardware taken",
+			nodes: []*corev1.Node{newNode("a", offer(serial, "3"), adapters("a", "a", "b"))},
+			pods:  []*corev1.Pod{newTestPod("q", ask(serial, "1"), wants("usb-serial=a"), on("a"))},
+			pod:   newTestPod("p", ask(serial, "2"), wants("usb-serial=a")),
+			want:  "0/1 nodes are available: 1 node(s) had no free shoal.dev/serial with usb-serial=a.",
+		},
+		{
+			name: "wish that makes no sense", nodes: []*corev1.Node{newNode("a", offer(serial, "1"), adapters("a"))},
+			pod:  newTestPod("p", ask(serial, "1"), wants("usb")),
+			want: `0/1 nodes are available: 1 node(s) could not read the pod's annotation devices.shoal.dev/serial: "usb" must be attribute=value, separated by commas.`,
 		},
 		{
 			name: "hardware freed by a finished pod", nodes: []*corev1.Node{newNode("b", offer(serial, "1"))},

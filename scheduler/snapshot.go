@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/shoal-edge/shoal/api/devices"
 )
 
 // Snapshot is the cluster as placement sees it: of each node and pod only what a decision needs. It is not safe for
@@ -27,6 +29,7 @@ type Snapshot struct {
 // node is one node and what is on it. object is nil while only pods that name the node are known.
 type node struct {
 	object      *corev1.Node
+	hardware    []devices.Device
 	allocatable map[corev1.ResourceName]int64
 	used        map[corev1.ResourceName]int64
 	weight      load // what scores count as used
@@ -41,6 +44,7 @@ type pod struct {
 	node        string
 	owner       types.UID
 	request     []amount
+	wishes      []wish
 	weight      load
 	ports       []port
 	antiTerms   []term
@@ -65,6 +69,9 @@ func (s *Snapshot) SetNode(object *corev1.Node) bool {
 		return false
 	}
 	fresh := n.object == nil
+	if fresh || n.object.Annotations[devices.Annotation] != trimmed.Annotations[devices.Annotation] {
+		n.hardware = devices.Decode(trimmed.Annotations[devices.Annotation])
+	}
 	n.object, n.allocatable = trimmed, allocatable
 	if fresh {
 		at, _ := slices.BinarySearchFunc(s.order, object.Name, byName)
@@ -82,7 +89,7 @@ func (s *Snapshot) RemoveNode(name string) {
 	if at, found := slices.BinarySearchFunc(s.order, name, byName); found {
 		s.order = slices.Delete(s.order, at, at+1)
 	}
-	n.object, n.allocatable = nil, nil
+	n.object, n.allocatable, n.hardware = nil, nil, nil
 	s.forgetIfEmpty(name, n)
 }
 
@@ -201,10 +208,14 @@ func trimNode(object *corev1.Node) *corev1.Node {
 	for i := range taints {
 		taints[i].TimeAdded = nil
 	}
-	return &corev1.Node{
+	trimmed := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: object.Name, Labels: object.Labels},
 		Spec:       corev1.NodeSpec{Unschedulable: object.Spec.Unschedulable, Taints: taints},
 	}
+	if list, ok := object.Annotations[devices.Annotation]; ok {
+		trimmed.Annotations = map[string]string{devices.Annotation: list}
+	}
+	return trimmed
 }
 
 func readyTaint(object *corev1.Node) (key string, bad bool) {
@@ -225,6 +236,7 @@ func readyTaint(object *corev1.Node) (key string, bad bool) {
 func sameNode(a, b *corev1.Node) bool {
 	return a.Spec.Unschedulable == b.Spec.Unschedulable &&
 		maps.Equal(a.Labels, b.Labels) &&
+		maps.Equal(a.Annotations, b.Annotations) &&
 		slices.EqualFunc(a.Spec.Taints, b.Spec.Taints, func(x, y corev1.Taint) bool {
 			return x.Key == y.Key && x.Value == y.Value && x.Effect == y.Effect
 		})
@@ -238,6 +250,7 @@ func trimPod(object *corev1.Pod) *pod {
 		node:        object.Spec.NodeName,
 		owner:       controllerUID(object),
 		request:     request,
+		wishes:      wishes(object, request),
 		weight:      weigh(request),
 		ports:       hostPorts(object),
 		antiTerms:   requiredAntiTerms(object),

@@ -157,7 +157,7 @@ func (c *cluster) settled(device *transporttest.Device, name string) {
 	node, _ := store.Get[corev1.Node](c.client.Reader(), "", name)
 	c.eventually("the marker arrives", func() bool {
 		var got corev1.Node
-		return got.Unmarshal([]byte(device.Desired()["node"])) == nil && got.Annotations["settled"] == node.Annotations["settled"]
+		return got.Unmarshal([]byte(device.Desired()["node"])) == nil && got.Annotations["shoal.dev/devices"] == "" && got.Annotations["settled"] == node.Annotations["settled"]
 	})
 }
 
@@ -381,11 +381,14 @@ func TestOnlyTheDevicesOwn(t *testing.T) {
 func TestNode(t *testing.T) {
 	c := newCluster(t)
 	device, link := c.device("a")
+	hardware := `[{"resource":"shoal.dev/serial","name":"a"}]`
 	report := func(labels map[string]string, cpu string) {
 		device.Report(link, "node", encode(t, &corev1.Node{
-			ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: labels},
-			Spec:       corev1.NodeSpec{Unschedulable: false, PodCIDR: "10.99.0.0/24"},
-			Status:     corev1.NodeStatus{Capacity: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}},
+			ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: labels, Annotations: map[string]string{
+				"shoal.dev/devices": hardware, "other.example/x": "not the device's to say",
+			}},
+			Spec:   corev1.NodeSpec{Unschedulable: false, PodCIDR: "10.99.0.0/24"},
+			Status: corev1.NodeStatus{Capacity: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}},
 		}))
 	}
 	node := func() *corev1.Node {
@@ -405,10 +408,14 @@ func TestNode(t *testing.T) {
 		n.Spec.PodCIDR, n.Spec.PodCIDRs, n.Spec.Unschedulable = "10.42.7.0/24", []string{"10.42.7.0/24"}, true
 		n.Labels["mine"] = "2"
 	})
+	if n := node(); n.Annotations["shoal.dev/devices"] != hardware || n.Annotations["other.example/x"] != "" {
+		t.Fatalf("annotations: %v", n.Annotations)
+	}
+	hardware = ""
 	report(map[string]string{"arch": "arm64"}, "8")
 	c.eventually("the next report", func() bool { return node().Status.Capacity.Cpu().Value() == 8 })
 	n := node()
-	if n.Spec.PodCIDR != "10.42.7.0/24" || !n.Spec.Unschedulable || n.Labels["mine"] != "2" || n.Labels["old"] != "" {
+	if n.Spec.PodCIDR != "10.42.7.0/24" || !n.Spec.Unschedulable || n.Labels["mine"] != "2" || n.Labels["old"] != "" || n.Annotations["shoal.dev/devices"] != "" {
 		t.Fatalf("the node is %+v", n)
 	}
 	c.eventually("the device knows its pod network", func() bool {

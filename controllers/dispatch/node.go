@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/devices"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -34,13 +35,15 @@ func (d *Dispatcher) writeNode(ctx context.Context, name string, value []byte) e
 	labels := allowed(reported.Labels)
 	key := store.Key{Resource: nodes, Name: name}
 	err := d.modify(ctx, key, "", func(object api.Object) error {
-		if !mergeLabels(object.(*corev1.Node), labels) {
+		node := object.(*corev1.Node)
+		relabelled := mergeLabels(node, labels)
+		if !mergeDevices(node, reported.Annotations[devices.Annotation]) && !relabelled {
 			return errNothing
 		}
 		return nil
 	})
 	if apierrors.IsNotFound(err) {
-		err = d.createNode(ctx, name, labels)
+		err = d.createNode(ctx, name, labels, reported.Annotations[devices.Annotation])
 	}
 	if err != nil {
 		return err
@@ -52,9 +55,10 @@ func (d *Dispatcher) writeNode(ctx context.Context, name string, value []byte) e
 	})
 }
 
-func (d *Dispatcher) createNode(ctx context.Context, name string, labels map[string]string) error {
+func (d *Dispatcher) createNode(ctx context.Context, name string, labels map[string]string, hardware string) error {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	mergeLabels(node, labels)
+	mergeDevices(node, hardware)
 	if _, err := d.client.Create(ctx, node); err != nil && !apierrors.IsAlreadyExists(err) {
 		return err
 	}
@@ -96,6 +100,26 @@ func mergeLabels(node *corev1.Node, labels map[string]string) bool {
 		changed = true
 	}
 	return changed
+}
+
+// mergeDevices sets the list of the device's hardware and reports whether that changed anything. One that is longer than a device
+// may send is none.
+func mergeDevices(node *corev1.Node, list string) bool {
+	if len(list) > devices.MaxAnnotation {
+		list = ""
+	}
+	if node.Annotations[devices.Annotation] == list {
+		return false
+	}
+	if list == "" {
+		delete(node.Annotations, devices.Annotation)
+		return true
+	}
+	if node.Annotations == nil {
+		node.Annotations = make(map[string]string)
+	}
+	node.Annotations[devices.Annotation] = list
+	return true
 }
 
 // mergeNodeStatus is the device's status with the conditions that others have added.

@@ -11,6 +11,7 @@ import (
 	"k8s.io/component-helpers/storage/ephemeral"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/devices"
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	"github.com/shoal-edge/shoal/store"
 	"github.com/shoal-edge/shoal/transport"
@@ -37,6 +38,7 @@ func (d *Dispatcher) value(dev *device, key string) (value []byte, v version, ok
 			return nil, v, false
 		}
 		node.Status = corev1.NodeStatus{} // the device knows best
+		delete(node.Annotations, devices.Annotation)
 		return d.encode(node, dev.has[key])
 	case firmwareKey:
 		told, found := store.Get[firmwarev1.DeviceFirmware](d.reader, "", dev.name)
