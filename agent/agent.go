@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/shoal-edge/shoal/agent/deviceplugin"
 	"github.com/shoal-edge/shoal/agent/hardware"
 	containers "github.com/shoal-edge/shoal/agent/runtime"
 	"github.com/shoal-edge/shoal/agent/static"
@@ -46,6 +47,10 @@ type Config struct {
 	// Hardware says which of the device's hardware pods can ask for; nil: only Devices, and nothing is looked for.
 	Hardware *hardware.Config
 	Devices  []Device
+	// PluginSocket is where device plugins register. Empty: nowhere.
+	PluginSocket string
+	// CDIFolders have the files that say what CDI devices are. Default: /etc/cdi, /var/run/cdi.
+	CDIFolders []string
 	// Labels are added to the node; Reserved is kept back from what it offers, in Kubernetes quantities.
 	Labels   map[string]string
 	Reserved map[string]string
@@ -89,6 +94,7 @@ type Agent struct {
 	volumes *volume.Manager
 	tokens  *tokens
 	devices *devices
+	plugins *deviceplugin.Server
 	metrics *metrics
 	logDir  string
 	told    told
@@ -133,6 +139,9 @@ func New(c Config) (*Agent, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.CDIFolders == nil {
+		c.CDIFolders = []string{"/etc/cdi", "/var/run/cdi"}
+	}
 	if c.CgroupParent == "" {
 		c.CgroupParent = "/shoal"
 	}
@@ -161,6 +170,7 @@ func New(c Config) (*Agent, error) {
 	if a.devices, err = newDevices(c, db); err != nil {
 		return nil, errors.Join(err, db.close())
 	}
+	a.plugins = deviceplugin.New(deviceplugin.Config{Socket: c.PluginSocket, Update: a.pluginChanged, Logger: c.Logger})
 	if c.Firmware != nil {
 		c.Firmware.SetReporter(a.reportFirmware)
 		c.Firmware.SetCheck(func(ctx context.Context, h *firmwarev1.Health) error { return firmware.Check(ctx, h, a.podsRun) })
@@ -212,6 +222,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { a.keepNetwork(ctx); return nil })
 	g.Go(func() error { a.keepNode(ctx); return nil })
 	g.Go(func() error { a.tokens.run(ctx, a.tokenChanged); return nil })
+	if a.c.PluginSocket != "" {
+		g.Go(func() error { a.keepPlugins(ctx); return nil })
+	}
 	<-outside.Done()
 	if a.c.GoesDown != nil && a.c.GoesDown() {
 		a.shutDown(ctx)

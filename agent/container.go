@@ -2,7 +2,9 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,14 +18,14 @@ import (
 
 // containerConfig is what the runtime is told of a container. It makes the files that the container mounts.
 func (a *Agent) containerConfig(
-	p *corev1.Pod, c *corev1.Container, action pod.Action, sandbox runtime.Sandbox, img runtime.Image,
+	ctx context.Context, p *corev1.Pod, c *corev1.Container, action pod.Action, sandbox runtime.Sandbox, img runtime.Image,
 ) (*criapi.ContainerConfig, error) {
 	facts := a.facts(p, sandbox.IPs)
 	env, err := pod.Env(p, c, a, facts)
 	if err != nil {
 		return nil, err
 	}
-	hardware, err := a.inject(p, c)
+	hardware, err := a.inject(ctx, p, c)
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +61,10 @@ func (a *Agent) containerConfig(
 		LogPath:     filepath.Join(c.Name, strconv.FormatUint(uint64(action.Attempt), 10)+".log"),
 		Stdin:       c.Stdin, StdinOnce: c.StdinOnce, Tty: c.TTY,
 		Linux: &criapi.LinuxContainerConfig{Resources: a.resources(p, c), SecurityContext: security},
+	}
+	maps.Copy(config.Annotations, hardware.annotations)
+	for _, name := range hardware.cdi {
+		config.CDIDevices = append(config.CDIDevices, &criapi.CDIDevice{Name: name})
 	}
 	for _, v := range env {
 		config.Envs = append(config.Envs, &criapi.KeyValue{Key: v.Name, Value: []byte(v.Value)})

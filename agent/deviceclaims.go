@@ -30,6 +30,10 @@ type claim struct {
 func (d *devices) load() error {
 	old := map[string][]byte{}
 	d.db.each(bucketDevices, "", func(key string, value []byte) {
+		if resource, ok := strings.CutPrefix(key, pluginPrefix); ok {
+			d.plugins[resource] = nil // known, though its plugin is not there yet
+			return
+		}
 		if strings.HasPrefix(key, allocationPrefix) {
 			return
 		}
@@ -80,8 +84,8 @@ type request struct {
 	match                    apidevices.Match
 	// lend are containers of the same pod that never run at the same time: what they have, this one may take over.
 	lend []string
-	// prefer puts units of a plugin in the order that the plugin wants; nil: as they are.
-	prefer func(available, must []string, count int) []string
+	// order is what a plugin would like to be chosen first, by the ids of units.
+	order []string
 }
 
 // requests are what a container asks for, by resource, in a fixed order.
@@ -173,9 +177,8 @@ func (d *devices) assign(r request) ([]unit, error) {
 
 // take persists the claims; the caller holds the lock.
 func (d *devices) take(r request, owner string, has, lent, free []unit) ([]unit, error) {
-	if r.prefer != nil && len(has) < r.count {
-		order := r.prefer(ids(slices.Concat(has, lent, free)), ids(slices.Concat(has, lent)), r.count)
-		by := func(a, b unit) int { return rankOf(order, a.id) - rankOf(order, b.id) }
+	if len(r.order) > 0 {
+		by := func(a, b unit) int { return rankOf(r.order, a.id) - rankOf(r.order, b.id) }
 		slices.SortStableFunc(lent, by)
 		slices.SortStableFunc(free, by)
 	}

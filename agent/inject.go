@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/shoal-edge/shoal/agent/cdi"
 	"github.com/shoal-edge/shoal/agent/pod"
 	apidevices "github.com/shoal-edge/shoal/api/devices"
 )
@@ -20,11 +22,14 @@ type injection struct {
 	devices []*criapi.Device
 	mounts  []*criapi.Mount
 	env     []pod.Var
+	// annotations are of the container, for the runtime; cdi are names of CDI devices.
+	annotations map[string]string
+	cdi         []string
 }
 
 // inject claims the devices that a container asks for and says how it gets them: as device nodes with the permission to read and
 // write them in the container's cgroup, never by making the container privileged.
-func (a *Agent) inject(p *corev1.Pod, c *corev1.Container) (*injection, error) {
+func (a *Agent) inject(ctx context.Context, p *corev1.Pod, c *corev1.Container) (*injection, error) {
 	list, err := requests(p, c)
 	if err != nil || len(list) == 0 {
 		return &injection{}, err
@@ -33,6 +38,12 @@ func (a *Agent) inject(p *corev1.Pod, c *corev1.Container) (*injection, error) {
 	for _, r := range list {
 		if !a.devices.known(r.resource) {
 			continue // an administrator's own count of something, behind which no device is
+		}
+		if a.devices.isPlugin(r.resource) {
+			if err := a.injectPlugin(ctx, r, in); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		units, err := a.devices.assign(r)
 		if err != nil {
@@ -47,7 +58,39 @@ func (a *Agent) inject(p *corev1.Pod, c *corev1.Container) (*injection, error) {
 	if epoch := a.devices.epoch(string(p.UID) + "/" + c.Name); epoch > 0 {
 		in.env = append(in.env, pod.Var{Name: "SHOAL_DEVICE_EPOCH", Value: strconv.FormatUint(epoch, 10)})
 	}
-	return in, nil
+	return in, a.resolveCDI(in)
+}
+
+// resolveCDI has what the names of CDI devices stand for given by the runtime, or, if it does not know CDI, by us.
+func (a *Agent) resolveCDI(in *injection) error {
+	if len(in.cdi) == 0 || a.runtimeKnowsCDI() {
+		return nil
+	}
+	edits, err := cdi.Resolve(a.c.CDIFolders, in.cdi)
+	if err != nil {
+		return err
+	}
+	in.cdi = nil
+	for _, v := range edits.Env {
+		name, value, _ := strings.Cut(v, "=")
+		in.env = append(in.env, pod.Var{Name: name, Value: value})
+	}
+	for _, n := range edits.DeviceNodes {
+		in.devices = append(in.devices, &criapi.Device{HostPath: n.HostPath, ContainerPath: n.Path, Permissions: n.Permissions})
+	}
+	for _, m := range edits.Mounts {
+		in.mounts = append(in.mounts, &criapi.Mount{HostPath: m.HostPath, ContainerPath: m.ContainerPath, Readonly: m.ReadOnly()})
+	}
+	return nil
+}
+
+// runtimeKnowsCDI: containerd does since 2.0 without being told to. Earlier ones ignore the field, so the device would be missing.
+func (a *Agent) runtimeKnowsCDI() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	major, _, _ := strings.Cut(a.info.Version, ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && a.info.Name == "containerd" && n >= 2
 }
 
 // unit adds one device, the i-th of its resource.
@@ -120,6 +163,3 @@ func (in *injection) withDevices(env []pod.Var) []pod.Var {
 	}
 	return append(all, env...)
 }
-
-// allocationPrefix begins the keys under which the answers of device plugins are kept.
-const allocationPrefix = "allocation/"

@@ -68,7 +68,7 @@ func (w *worker) startContainer(ctx context.Context, t *task, p *corev1.Pod, o *
 	if err != nil {
 		return err
 	}
-	config, err := w.a.containerConfig(p, c, a, sandbox, img)
+	config, err := w.a.containerConfig(ctx, p, c, a, sandbox, img)
 	if err != nil {
 		return &problem{reasonConfig, err}
 	}

@@ -179,8 +179,11 @@ type Agent struct {
 	// Discover says which of the hardware that the agent finds is offered to pods.
 	Discover Discover `yaml:"discover"`
 	// Devices are single devices that pods can ask for by a name of their own.
-	Devices    []Device   `yaml:"devices"`
-	Registries []Registry `yaml:"registries"`
+	Devices []Device `yaml:"devices"`
+	// PluginSocket is where vendors' device plugins register; none: nowhere. Default: device-plugins/kubelet.sock in the data
+	// folder. Plugins look for /var/lib/kubelet/device-plugins/kubelet.sock; other sockets in its folder are removed at a start.
+	PluginSocket string     `yaml:"pluginSocket"`
+	Registries   []Registry `yaml:"registries"`
 	// Firmware says how this device is updated. Without it, it is not.
 	Firmware Firmware `yaml:"firmware"`
 }

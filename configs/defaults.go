@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -32,6 +33,7 @@ const (
 	DefaultRegistryConfDir = "/etc/containerd/certs.d"
 	DefaultCgroupParent    = "/shoal"
 	DefaultAgentListen     = "127.0.0.1:10248"
+	DefaultPluginSocket    = "device-plugins/kubelet.sock" // in the data folder
 )
 
 // The kinds of links, as agent.links lists them.
@@ -75,6 +77,9 @@ func (c *Config) setDefaults() error {
 		if *d.field == "" {
 			*d.field = d.value
 		}
+	}
+	if c.Agent.PluginSocket == "" {
+		c.Agent.PluginSocket = filepath.Join(c.DataDir, DefaultPluginSocket)
 	}
 	for _, d := range []struct {
 		field *time.Duration

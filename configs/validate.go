@@ -244,6 +244,9 @@ func Classes() []string {
 }
 
 func (a *Agent) validateHardware() error {
+	if a.PluginSocket != "none" && (!filepath.IsAbs(a.PluginSocket) || filepath.Base(a.PluginSocket) != "kubelet.sock") {
+		return fmt.Errorf("agent.pluginSocket %q must be none or the absolute path of a kubelet.sock", a.PluginSocket)
+	}
 	for _, class := range a.Discover.Classes {
 		if !slices.Contains(Classes(), class) {
 			return fmt.Errorf("agent.discover.classes: unknown class %q; known: %s", class, strings.Join(Classes(), ", "))

@@ -135,6 +135,9 @@ func agentConfig(o Options) agent.Config {
 	if o.Runtime == nil { // what runs in memory goes down with the process
 		config.GoesDown = goesDown
 		config.Hardware = &found
+		if settings.PluginSocket != "none" {
+			config.PluginSocket = settings.PluginSocket
+		}
 	} else {
 		config.Devices = found.Declared // what is not a device of its own has no hardware
 	}
