@@ -47,6 +47,8 @@ type Config struct {
 	// Hardware says which of the device's hardware pods can ask for; nil: only Devices, and nothing is looked for.
 	Hardware *hardware.Config
 	Devices  []Device
+	// WatchHardware calls f whenever hardware may have come or gone, until ctx ends; hardware.Watch does. Nil: only Rescan does.
+	WatchHardware func(ctx context.Context, f func()) error
 	// PluginSocket is where device plugins register. Empty: nowhere.
 	PluginSocket string
 	// CDIFolders have the files that say what CDI devices are. Default: /etc/cdi, /var/run/cdi.
@@ -105,6 +107,9 @@ type Agent struct {
 	ready atomic.Bool
 	// saving and networking wake the goroutines that write statuses and apply the network.
 	saving, networking, nodeChanged chan struct{}
+	// replugged wakes the goroutine that looks at the hardware; deaf: the kernel does not tell when to.
+	replugged chan struct{}
+	deaf      atomic.Bool
 
 	mu       sync.Mutex
 	run      context.Context //nolint:containedctx // of Run, for workers that Apply starts
@@ -161,6 +166,7 @@ func New(c Config) (*Agent, error) {
 		saving: make(chan struct{}, 1), networking: make(chan struct{}, 1), nodeChanged: make(chan struct{}, 1),
 		pods: map[string]*worker{}, owners: map[string]*worker{}, statuses: map[string]transport.Item{}, unsaved: map[string][]byte{},
 		pressed: map[corev1.NodeConditionType]time.Time{}, sensors: realSensors(), cgroups: cgroupRoot,
+		replugged: make(chan struct{}, 1),
 	}
 	if c.StaticPods != "" {
 		a.static = &static.Folder{Dir: c.StaticPods, NodeName: c.NodeName, Logger: c.Logger}
@@ -221,6 +227,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { a.save(ctx); return nil })
 	g.Go(func() error { a.keepNetwork(ctx); return nil })
 	g.Go(func() error { a.keepNode(ctx); return nil })
+	g.Go(func() error { a.keepDevices(ctx); return nil })
 	g.Go(func() error { a.tokens.run(ctx, a.tokenChanged); return nil })
 	if a.c.PluginSocket != "" {
 		g.Go(func() error { a.keepPlugins(ctx); return nil })
@@ -346,6 +353,9 @@ func (a *Agent) tick(ctx context.Context) {
 				a.relist(ctx)
 				a.rotateLogs(ctx)
 				a.enforceDisk(ctx)
+			}
+			if a.deaf.Load() {
+				a.Rescan()
 			}
 			a.wakeNode()
 		}

@@ -30,6 +30,7 @@ type board struct {
 	a      *Agent
 	stop   func()
 	seq    uint64
+	edit   func(*Config) // nil: nothing to add
 
 	registries []Registry
 
@@ -39,9 +40,12 @@ type board struct {
 	deleted map[string]bool
 }
 
-func newBoard(t testing.TB) *board {
+func newBoard(t testing.TB, edit ...func(*Config)) *board {
 	b := &board{t: t, daemon: containerdtest.Start(t), more: make(chan struct{}, 1), pods: map[types.UID]*corev1.Pod{}, deleted: map[string]bool{}}
 	b.dir = filepath.Join(b.daemon.Dir, "agent")
+	for _, f := range edit {
+		b.edit = f
+	}
 	b.start()
 	t.Cleanup(func() { b.stop() })
 	return b
@@ -49,10 +53,14 @@ func newBoard(t testing.TB) *board {
 
 func (b *board) start() {
 	b.t.Helper()
-	a, err := New(Config{
+	c := Config{
 		NodeName: "pi-1", DataDir: b.dir, Address: "192.0.2.1", Runtime: b.daemon.Runtime, CgroupParent: containerdtest.CgroupParent,
 		Registries: b.registries, RegistryConfDir: b.daemon.RegistryDir,
-	})
+	}
+	if b.edit != nil {
+		b.edit(&c)
+	}
+	a, err := New(c)
 	if err != nil {
 		b.t.Fatal(err)
 	}

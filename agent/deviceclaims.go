@@ -152,7 +152,7 @@ func (d *devices) assign(r request) ([]unit, error) {
 		case u.lacks != "" || len(r.match) > 0 && !u.fits(r.match):
 		case taken && slices.ContainsFunc(r.lend, func(c string) bool { return held.Owner == r.uid+"/"+c }):
 			lent = append(lent, u)
-		case !taken:
+		case !taken && !d.reserved(u.id):
 			free = append(free, u)
 		}
 	}
@@ -160,6 +160,9 @@ func (d *devices) assign(r request) ([]unit, error) {
 		if held.Owner == owner && held.Resource == r.resource && !seen[id] {
 			missing = fmt.Sprintf("%s (%s): it is not plugged in, or not offered any more", r.resource, id)
 		}
+	}
+	if err := d.unnote(owner); err != nil {
+		return nil, err
 	}
 	if len(has) < r.count && missing != "" {
 		// Another unit is another machine: the pod waits for its own.
@@ -205,6 +208,34 @@ func (d *devices) take(r request, owner string, has, lent, free []unit) ([]unit,
 }
 
 func (u *unit) fits(m apidevices.Match) bool { return !u.plugin && u.attributes.Matches(m) }
+
+// reserved reports whether a container that runs has the number of a unit from a device that had it before: until it is stopped, nobody
+// else may get it. The caller holds the lock.
+func (d *devices) reserved(id string) bool {
+	number := d.numbers[id]
+	for other, c := range d.claims {
+		if number != "" && c.Number == number && other != id {
+			return true
+		}
+	}
+	return false
+}
+
+// unnote forgets the numbers of what a container had, which is about to be created and so does not run; the caller holds the lock.
+func (d *devices) unnote(owner string) error {
+	changes := map[string][]byte{}
+	for id, c := range d.claims {
+		if c.Owner == owner && c.Number != "" && c.Number != d.numbers[id] {
+			c.Number = ""
+			changes[id] = c.encode()
+			d.claims[id] = c
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return d.db.put(bucketDevices, changes)
+}
 
 func ids(units []unit) []string {
 	list := make([]string, len(units))

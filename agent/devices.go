@@ -27,6 +27,7 @@ type devices struct {
 	looking sync.Mutex
 	mu      sync.Mutex
 	found   []hardware.Device // as last scanned, sorted
+	numbers map[string]string // of the main node of what was found, by id
 	plugins map[string][]unit // by resource, from device plugins
 	claims  map[string]claim  // by the id of the unit
 }
@@ -71,10 +72,16 @@ func (d *devices) rescan() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	numbers := map[string]string{}
+	for _, f := range found {
+		if n := nodeNumber(f.Nodes[0]); f.Left == "" && n != "" {
+			numbers[f.ID] = n
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	same := slices.EqualFunc(d.found, found, func(a, b hardware.Device) bool { return a.Equal(b) })
-	d.found = found
+	same := slices.EqualFunc(d.found, found, func(a, b hardware.Device) bool { return a.Equal(b) }) && maps.Equal(d.numbers, numbers)
+	d.found, d.numbers = found, numbers
 	return !same, nil
 }
 

@@ -267,9 +267,11 @@ func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
 	}
 	w.syncProbes(ctx, p, found)
 	o := w.observed(last, found)
+	troubles, any := w.a.devices.troubles(w.uid)
+	w.ailing(last, o, troubles)
 	actions := pod.Step(p, o, now)
 	if p != nil {
-		w.report(p, o, now)
+		w.report(p, o, now, func(s *corev1.PodStatus) { w.tellDevices(p, s, troubles, any, now) })
 	}
 	for _, action := range actions {
 		switch action.Kind {
@@ -384,9 +386,10 @@ func (w *worker) observed(last *corev1.Pod, found runtime.Pod) *pod.Observed {
 	return o
 }
 
-// report tells the status when it changed.
-func (w *worker) report(p *corev1.Pod, o *pod.Observed, now time.Time) {
+// report tells the status when it changed; more adds what does not come from the containers.
+func (w *worker) report(p *corev1.Pod, o *pod.Observed, now time.Time, more func(*corev1.PodStatus)) {
 	status := pod.Status(p, o, w.a.runtimeName(), w.a.c.Address, now)
+	more(&status)
 	out := &corev1.Pod{Status: status}
 	out.Name, out.Namespace, out.UID = p.Name, p.Namespace, p.UID
 	if w.static { // the control plane knows of it from here only

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shoal-edge/shoal/agent"
+	"github.com/shoal-edge/shoal/agent/hardware"
 	"github.com/shoal-edge/shoal/agent/runtime"
 	"github.com/shoal-edge/shoal/agent/runtime/cri"
 	"github.com/shoal-edge/shoal/configs"
@@ -134,7 +135,7 @@ func agentConfig(o Options) agent.Config {
 	found := Hardware(settings)
 	if o.Runtime == nil { // what runs in memory goes down with the process
 		config.GoesDown = goesDown
-		config.Hardware = &found
+		config.Hardware, config.WatchHardware = &found, hardware.Watch
 		if settings.PluginSocket != "none" {
 			config.PluginSocket = settings.PluginSocket
 		}
@@ -211,6 +212,7 @@ func (a *Agent) run(ctx context.Context) error {
 	group.Go(func() error { return a.link.Run(ctx) })
 	if !a.o.Many {
 		group.Go(func() error { return giveBack(ctx, a.o) })
+		group.Go(func() error { return rescan(ctx, a.agent.Rescan) })
 	}
 	if a.health != nil {
 		group.Go(func() error { return serveHealth(ctx, a.health, a.registry, a.ready) })

@@ -1,6 +1,11 @@
 package wire
 
 import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
 	"github.com/shoal-edge/shoal/agent/hardware"
 	"github.com/shoal-edge/shoal/configs"
 )
@@ -15,4 +20,19 @@ func Hardware(c configs.Agent) hardware.Config {
 		h.Declared = append(h.Declared, hardware.Declared{Resource: d.Resource, Path: d.Path, ContainerPath: d.ContainerPath, Match: d.Match})
 	}
 	return h
+}
+
+// rescan looks at the hardware again on SIGHUP: where the kernel's messages do not come, in a container as a rule, udev can send one.
+func rescan(ctx context.Context, look func()) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangups:
+			look()
+		}
+	}
 }
