@@ -244,6 +244,9 @@ type Device struct {
 	Path string `yaml:"path"`
 	// ContainerPath is where the container sees it. Default: as on the device.
 	ContainerPath string `yaml:"containerPath"`
+	// Machine is the name of what the device leads to, if other devices of the cluster lead there too, such as a bus with two
+	// gateways: pods on two nodes never have one machine.
+	Machine string `yaml:"machine"`
 	// Match finds devices by what `shoal devices` shows of them, {usb-serial: A50285BI} or {class: serial, usb-port: "1-1.2"}; a
 	// value may end with "*".
 	Match map[string]string `yaml:"match"`

@@ -49,6 +49,7 @@ func TestParseErrors(t *testing.T) {
 		"reserved":           {"agent: {reserved: {cpus: 1}}\n", "unknown resource"},
 		"device resource":    {"agent: {devices: [{resource: serial, path: /dev/x}]}\n", "extended resource"},
 		"device unnamed":     {"agent: {devices: [{resource: shoal.dev/x}]}\n", "either path or match"},
+		"machine":            {"agent: {devices: [{resource: shoal.dev/x, path: /dev/x, machine: Press 3}]}\n", "machine"},
 		"device match":       {"agent: {devices: [{resource: shoal.dev/x, match: {usb serial: y}}]}\n", "is no attribute"},
 		"class":              {"agent: {discover: {classes: [serail]}}\n", `unknown class "serail"`},
 		"classes":            {"agent: {discover: {classes: [all, gpio]}}\n", "stand alone"},

@@ -270,6 +270,9 @@ func (a *Agent) validateHardware() error {
 		if d.Path != "" && !filepath.IsAbs(d.Path) || d.ContainerPath != "" && !filepath.IsAbs(d.ContainerPath) {
 			return fmt.Errorf("agent.devices[%d]: path and containerPath must be absolute", i)
 		}
+		if msgs := validation.IsDNS1123Subdomain(d.Machine); d.Machine != "" && len(msgs) > 0 {
+			return fmt.Errorf("agent.devices[%d]: machine %q: %s", i, d.Machine, msgs[0])
+		}
 		if d.Path == "" {
 			if err := validateMatch(d.Match); err != nil {
 				return fmt.Errorf("agent.devices[%d]: match: %w", i, err)

@@ -51,6 +51,11 @@ func (s *Snapshot) Place(object *corev1.Pod) Decision {
 	for _, n := range s.order {
 		reasons := p.objections(n)
 		if len(reasons) == 0 {
+			if reason := s.contested(p, n); reason != "" {
+				reasons = []string{reason}
+			}
+		}
+		if len(reasons) == 0 {
 			feasible = append(feasible, n)
 			continue
 		}

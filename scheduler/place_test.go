@@ -115,6 +115,17 @@ func adapters(serials ...string) func(*corev1.Node) {
 	}
 }
 
+// machine is a serial port to each of these machines.
+func machine(names ...string) func(*corev1.Node) {
+	return func(n *corev1.Node) {
+		var list []devices.Device
+		for _, name := range names {
+			list = append(list, devices.Device{Resource: "shoal.dev/serial", Name: name, Attributes: map[string]string{devices.Machine: name}})
+		}
+		n.Annotations = map[string]string{devices.Annotation: devices.Encode(list)}
+	}
+}
+
 func wants(match string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Annotations = map[string]string{"devices.shoal.dev/serial": match} }
 }
@@ -156,6 +167,31 @@ func TestPlace(t *testing.T) {
 			pods:  []*corev1.Pod{newTestPod("q", ask(serial, "1"), wants("usb-serial=a"), on("a"))},
 			pod:   newTestPod("p", ask(serial, "2"), wants("usb-serial=a")),
 			want:  "0/1 nodes are available: 1 node(s) had no free shoal.dev/serial with usb-serial=a.",
+		},
+		{
+			name:  "machine driven from another node",
+			nodes: []*corev1.Node{newNode("a", offer(serial, "1"), machine("press")), newNode("b", offer(serial, "1"), machine("press"))},
+			pods:  []*corev1.Pod{newTestPod("q", ask(serial, "1"), on("a"), func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} })},
+			pod:   newTestPod("p", ask(serial, "1")),
+			want:  "0/2 nodes are available: 1 Insufficient shoal.dev/serial, 1 node(s) share machine press with a node whose pod may drive it.",
+		},
+		{
+			name:  "machine driven from another node, another one free",
+			nodes: []*corev1.Node{newNode("a", offer(serial, "1"), machine("press")), newNode("b", offer(serial, "2"), machine("press", "saw"))},
+			pods:  []*corev1.Pod{newTestPod("q", ask(serial, "1"), on("a"))},
+			pod:   newTestPod("p", ask(serial, "1")), want: "b",
+		},
+		{
+			name:  "machine that another pod cannot have",
+			nodes: []*corev1.Node{newNode("a", offer(serial, "2"), machine("press", "saw")), newNode("b", offer(serial, "1"), machine("press"))},
+			pods:  []*corev1.Pod{newTestPod("q", ask(serial, "2"), wants("machine=saw"), on("a"))},
+			pod:   newTestPod("p", ask(serial, "1")), want: "b",
+		},
+		{
+			name:  "machine that is not at the other node any more",
+			nodes: []*corev1.Node{newNode("a"), newNode("b", offer(serial, "1"), machine("press"))},
+			pods:  []*corev1.Pod{newTestPod("q", ask(serial, "1"), on("a"))},
+			pod:   newTestPod("p", ask(serial, "1")), want: "b",
 		},
 		{
 			name: "wish that makes no sense", nodes: []*corev1.Node{newNode("a", offer(serial, "1"), adapters("a"))},

@@ -66,6 +66,8 @@ func (d *Device) Matches(m devices.Match) bool {
 type Declared struct {
 	Resource, Path, ContainerPath string
 	Match                         devices.Match
+	// Machine is what it leads to, the attribute devices.Machine; empty for none.
+	Machine string
 }
 
 // Config says what to read and what to offer.
@@ -136,6 +138,12 @@ func (c Config) offer(found []Device) []Device {
 
 func (d *Device) declare(want Declared) {
 	d.Resource, d.Target, d.Left, d.declared = want.Resource, want.ContainerPath, "", true
+	if want.Machine != "" {
+		if d.Attributes == nil {
+			d.Attributes = map[string]string{}
+		}
+		d.Attributes[devices.Machine] = want.Machine
+	}
 }
 
 // declarePath offers the device with that node, or the path itself when sysfs knows no such node: a pty, a plain file.

@@ -3,6 +3,7 @@
 package devices
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -18,6 +19,8 @@ const (
 	// SelectPrefix and the resource's name after Domain are the key of a pod's annotation that chooses devices by their
 	// attributes: devices.shoal.dev/serial: "usb-vendor=0403,usb-port=1-1.2".
 	SelectPrefix = "devices.shoal.dev/"
+	// Machine is the attribute that names what a device leads to, when devices of other nodes lead there too.
+	Machine = "machine"
 	// MaxAnnotation bounds the annotation of a node, in bytes: it is sent over links that are paid for, and kept by every server.
 	MaxAnnotation = 4096
 )
@@ -30,8 +33,10 @@ type Device struct {
 }
 
 // Encode makes the annotation's value; "" for no devices. A list that is too long loses the attributes that say least first,
-// and devices from its end at last.
+// and devices from its end at last; those that lead to a machine are at its begin.
 func Encode(list []Device) string {
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b Device) int { return cmp.Compare(rank(a), rank(b)) })
 	for _, drop := range [][]string{nil, {"of-compatible", "disk-id", "usb-maker", "pci-slot"}, {"usb-model", "driver", "platform", "disk-model"}} {
 		shorter := make([]Device, len(list))
 		for i, d := range list {
@@ -51,6 +56,13 @@ func Encode(list []Device) string {
 		}
 	}
 	return ""
+}
+
+func rank(d Device) int {
+	if d.Attributes[Machine] != "" {
+		return 0
+	}
+	return 1
 }
 
 func encode(list []Device) string {

@@ -26,9 +26,10 @@ func TestEncodeIsBounded(t *testing.T) {
 			"usb-vendor": "0403", "usb-maker": strings.Repeat("m", 90), "usb-model": strings.Repeat("x", 90),
 		}})
 	}
+	list[499].Attributes[Machine] = "press-3"
 	text := Encode(list)
 	got := Decode(text)
-	if len(text) > MaxAnnotation || len(got) < 30 || got[0].Attributes["usb-vendor"] != "0403" || got[0].Attributes["usb-model"] != "" {
+	if len(text) > MaxAnnotation || len(got) < 30 || got[0].Attributes[Machine] != "press-3" || got[1].Attributes["usb-vendor"] != "0403" || got[0].Attributes["usb-model"] != "" {
 		t.Errorf("%d bytes, %d devices, %v", len(text), len(got), got[0])
 	}
 	if few := Decode(Encode(list[:20])); len(few) != 20 || few[0].Attributes["usb-maker"] != "" || few[0].Attributes["usb-model"] == "" {

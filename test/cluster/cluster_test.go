@@ -141,6 +141,11 @@ const deploymentPath = "/apis/apps/v1/namespaces/default/deployments"
 // deploy creates a deployment and returns the UIDs of its pods, all ready, by node.
 func (c *cluster) deploy(name string, replicas int32) map[string]string {
 	c.Helper()
+	return c.deployAsking(name, replicas, nil)
+}
+
+func (c *cluster) deployAsking(name string, replicas int32, limits corev1.ResourceList) map[string]string {
+	c.Helper()
 	labels := map[string]string{"app": name}
 	c.do(http.MethodPost, deploymentPath, &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -149,7 +154,9 @@ func (c *cluster) deploy(name string, replicas int32) map[string]string {
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "registry.test/c:1"}}},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{
+					Name: "c", Image: "registry.test/c:1", Resources: corev1.ResourceRequirements{Limits: limits},
+				}}},
 			},
 		},
 	}, nil)

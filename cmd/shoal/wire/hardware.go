@@ -17,7 +17,7 @@ func Hardware(c configs.Agent) hardware.Config {
 		h.Exclude = append(h.Exclude, m)
 	}
 	for _, d := range c.Devices {
-		h.Declared = append(h.Declared, hardware.Declared{Resource: d.Resource, Path: d.Path, ContainerPath: d.ContainerPath, Match: d.Match})
+		h.Declared = append(h.Declared, hardware.Declared{Resource: d.Resource, Path: d.Path, ContainerPath: d.ContainerPath, Match: d.Match, Machine: d.Machine})
 	}
 	return h
 }
