@@ -154,7 +154,7 @@ func (c *cluster) deployAsking(name string, replicas int32, limits corev1.Resour
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{
 					Name: "c", Image: "registry.test/c:1", Resources: corev1.ResourceRequirements{Limits: limits},
 				}}},
 			},
