@@ -329,6 +329,9 @@ func (a *Agent) resync(ctx context.Context) error {
 		a.imageDir = dir
 	}
 	a.mu.Unlock()
+	if err := a.adoptClaims(ctx); err != nil {
+		return err
+	}
 	a.ready.Store(true)
 	a.relist(ctx)
 	a.mu.Lock()

@@ -63,6 +63,9 @@ func (a *Agent) containerConfig(
 		Linux: &criapi.LinuxContainerConfig{Resources: a.resources(p, c), SecurityContext: security},
 	}
 	maps.Copy(config.Annotations, hardware.annotations)
+	if claims := a.devices.claimsText(string(p.UID) + "/" + c.Name); claims != "" {
+		config.Annotations[annotationClaims] = claims
+	}
 	for _, name := range hardware.cdi {
 		config.CDIDevices = append(config.CDIDevices, &criapi.CDIDevice{Name: name})
 	}

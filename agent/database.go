@@ -134,6 +134,14 @@ func (d *database) heard() (n uint64) {
 	return n
 }
 
+// hear raises what the device has heard of.
+func (d *database) hear(revision uint64) error {
+	if revision <= d.heard() {
+		return nil
+	}
+	return d.db.Update(func(tx *bbolt.Tx) error { return setNumber(tx, "heard", max(revision, number(tx, "heard"))) })
+}
+
 // desired returns a copy of one value, nil when there is none.
 func (d *database) desired(key string) []byte { return d.get(bucketDesired, key) }
 

@@ -302,6 +302,41 @@ func TestEndedPodsHoldNothing(t *testing.T) {
 	})
 }
 
+// A damaged database is set aside with the claims in it; a container that runs keeps its device nevertheless, and its epoch.
+func TestClaimsOutliveTheDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDevice(t, fake.Config{})
+		file := filepath.Join(d.dir, "tty")
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d.devices = []Device{{Resource: "shoal.dev/serial", Path: file}}
+		d.start()
+		holder := newPod("holder", ask("shoal.dev/serial", "1"), func(p *corev1.Pod) { p.ResourceVersion = "900" })
+		d.apply(set(t, holder))
+		d.end()
+		if err := os.WriteFile(filepath.Join(d.dir, "agent.db"), []byte(strings.Repeat("damaged", 4096)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d.start()
+		defer d.end()
+		d.seq = 0
+		rival := newPod("rival", ask("shoal.dev/serial", "1"), func(p *corev1.Pod) { p.ResourceVersion = "800" })
+		d.apply(set(t, rival), set(t, holder))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if s := d.status(rival).ContainerStatuses[0].State.Waiting; s == nil || !strings.Contains(s.Message, "no free device") {
+			t.Errorf("the rival: %+v", d.status(rival).ContainerStatuses[0])
+		}
+		if c := d.a.devices.claims["path:"+file]; c.uid() != string(holder.UID) || c.Epoch != 900 || d.a.db.heard() != 900 {
+			t.Errorf("%+v, heard %d", c, d.a.db.heard())
+		}
+		if n := len(d.runtime.Containers()); n != 1 {
+			t.Errorf("%d containers", n)
+		}
+	})
+}
+
 // Claims of versions before, by path and owner, are taken over.
 func TestOldClaims(t *testing.T) {
 	dir := t.TempDir()

@@ -34,6 +34,7 @@ func (a *Agent) keepDevices(ctx context.Context) {
 		a.followDevices(ctx)
 		return
 	}
+	a.Rescan() // what came since the first look, and links that udev had not made
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
