@@ -72,7 +72,7 @@ func TestPolicyIsStrict(t *testing.T) {
 	for text, want := range map[string]string{
 		"kind: Policy\nrules: [{level: None}]":                                       "should be audit.k8s.io/v1 Policy",
 		head:                                                                         "there are none",
-		head + "rules: [{levle: None}]":                                              `unknown field "levle"`,
+		head + "rules: [{levels: None}]":                                             `unknown field "levels"`,
 		head + "rules: [{level: Everything}]":                                        `rules[0]: level: "Everything" is none`,
 		head + "rules: [{level: None, level: Metadata}]":                             `already set in map`,
 		head + "omitStages: [Never]\nrules: [{level: None}]":                         `"Never" is no stage`,
