@@ -196,6 +196,8 @@ type Firmware struct {
 	Backend string `yaml:"backend"`
 	// Version is that of the release that the device was made with.
 	Version string `yaml:"version"`
+	// Root is a file with the TUF root that the device trusts (root.json). With it, it installs only what was signed under that root.
+	Root string `yaml:"root"`
 	// Tries is how many boots a release has to come up. Default: 3.
 	Tries int   `yaml:"tries"`
 	UBoot UBoot `yaml:"uboot"`

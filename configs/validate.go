@@ -116,6 +116,8 @@ func (f *Firmware) validate() error {
 		return fmt.Errorf("agent.firmware.backend %q must be uboot", f.Backend)
 	case f.HardwareID == "" || len(validation.IsValidLabelValue(f.HardwareID)) > 0:
 		return fmt.Errorf("agent.firmware.hardwareID %q must be set, as a label's value", f.HardwareID)
+	case f.Root != "" && !filepath.IsAbs(f.Root):
+		return fmt.Errorf("agent.firmware.root %q must be an absolute path", f.Root)
 	case f.Tries < 0 || f.Tries > 100:
 		return fmt.Errorf("agent.firmware.tries %d must be from 1 to 100", f.Tries)
 	case len(f.UBoot.Environment) < 1 || len(f.UBoot.Environment) > 2:

@@ -13,6 +13,7 @@ import (
 
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	"github.com/shoal-edge/shoal/api/tagged"
+	"github.com/shoal-edge/shoal/firmware/trust"
 )
 
 // Defaults of Config.
@@ -41,9 +42,9 @@ type Config struct {
 	// Check runs the health checks of an assignment once. Reached: the control plane is connected now. Both may be nil.
 	Check   func(ctx context.Context, h *firmwarev1.Health) error
 	Reached func() bool
-	// Verify says whether a release's makers have signed what the device is told. Nil: the device has no root of trust, and believes the
-	// control plane.
-	Verify func(told *firmwarev1.Assignment, release *firmwarev1.Release) error
+	// Root is the TUF root that the device was made with: it then installs only what the release's makers have signed. Empty: it believes
+	// the control plane.
+	Root []byte
 	// Report gets every new status. It must not block.
 	Report func(firmwarev1.DeviceFirmwareStatus)
 	Logger *slog.Logger
@@ -175,13 +176,14 @@ func (d *Device) live(ctx context.Context) error {
 		if !heard && d.record.State != firmwarev1.Armed && d.record.State != firmwarev1.Trial {
 			told.Assignment = d.record.Assignment // not knowing is not being told to stop
 		}
+		refusal := d.refusal(told.Assignment, release)
 		in := Input{
-			Record: d.record, Boot: boot, BootID: d.cfg.BootID, PowerOn: d.cfg.PowerOn, Hardware: d.cfg.HardwareID,
+			Refusal: refusal,
+			Record:  d.record, Boot: boot, BootID: d.cfg.BootID, PowerOn: d.cfg.PowerOn, Hardware: d.cfg.HardwareID,
 			Connected: d.cfg.Reached != nil && d.cfg.Reached(),
 			Other:     d.cfg.Backend.Other(boot.Booted), Told: told.Assignment, Leave: d.mayGo(&told),
 			Event: last.event, Reason: last.reason, Message: last.message,
 		}
-		in.Refusal = d.refusal(in.Told, release)
 		record, action := Step(in)
 		if err := d.journal.Save(record); err != nil {
 			return err
@@ -205,12 +207,21 @@ func (d *Device) refusal(told *firmwarev1.Assignment, release *firmwarev1.Releas
 	if told.Artifact.Type == firmwarev1.Bundle {
 		return "this device installs images, not bundles"
 	}
-	if d.cfg.Verify == nil {
+	if len(d.cfg.Root) == 0 {
 		return ""
 	}
-	if err := d.cfg.Verify(told, release); err != nil {
+	if d.record.Trust == nil {
+		d.record.Trust = &trust.State{Root: d.cfg.Root}
+	}
+	var signed *firmwarev1.SignedMetadata
+	if release != nil && release.Name == told.Release {
+		signed = release.Spec.Metadata
+	}
+	next, err := trust.Verify(*d.record.Trust, told, signed, d.cfg.HardwareID, d.cfg.Now())
+	if err != nil {
 		return err.Error()
 	}
+	d.record.Trust = &next // saved with the step that takes the assignment
 	return ""
 }
 

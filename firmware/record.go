@@ -5,6 +5,7 @@ import (
 
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	"github.com/shoal-edge/shoal/api/tagged"
+	"github.com/shoal-edge/shoal/firmware/trust"
 )
 
 // Record is what a device must know after a power cut. It is small, and written only when something of it changes.
@@ -32,6 +33,8 @@ type Record struct {
 	Schema int32 `json:"schema,omitempty"`
 	// Tried is for each artifact that the device fell back from the first attempt that it may try again with.
 	Tried map[string]int32 `json:"tried,omitempty"`
+	// Trust is what the device has believed of signed metadata. Nil: nothing yet.
+	Trust *trust.State `json:"trust,omitempty"`
 }
 
 // Installed is what a slot holds.

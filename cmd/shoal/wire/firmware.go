@@ -28,7 +28,15 @@ func newFirmware(o Options) (*firmware.Device, error) {
 		}
 		f = &Firmware{HardwareID: settings.HardwareID, Backend: backend, BootID: strings.TrimSpace(string(boot))}
 	}
+	var root []byte
+	if settings.Root != "" {
+		var err error
+		if root, err = os.ReadFile(settings.Root); err != nil {
+			return nil, fmt.Errorf("agent.firmware.root: %w", err)
+		}
+	}
 	return firmware.New(firmware.Config{
+		Root:    root,
 		Backend: f.Backend, Dir: filepath.Join(o.Config.DataDir, "firmware"), HardwareID: f.HardwareID, BootID: f.BootID,
 		Tries: settings.Tries, Version: settings.Version, Logger: o.Logger,
 	})
