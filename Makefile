@@ -97,7 +97,7 @@ sim: build ## a fleet of DEVICES devices over CARRIER (grpc or mqtt) in two proc
 ## ---- check
 
 .PHONY: test
-test: deps build kubectl images ## all tests: unit, in-process cluster, end to end on real containerd (as root)
+test: deps build kubectl helm images ## all tests: unit, in-process cluster, end to end on real containerd (as root)
 	@tools/deps.sh mosquitto=mosquitto
 	go test $(PACKAGES)
 	$(MAKE) --no-print-directory clients
@@ -112,7 +112,7 @@ clients: build ## client-go against a server whose pods only look as if they ran
 	cd test/clients && GOFLAGS="$(PLAIN)" go test -count=1 ./...
 
 .PHONY: e2e
-e2e: deps build kubectl images ## end-to-end tests with real kubectl and containerd (as root)
+e2e: deps build kubectl helm images ## end-to-end tests with real kubectl and containerd (as root)
 	go test -count=1 -timeout 20m -v ./test/e2e
 
 .PHONY: chaos
