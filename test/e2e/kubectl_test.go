@@ -130,7 +130,7 @@ var kubectlSteps = []struct {
 		{"cluster-info", "", []string{"control plane", "is running at", "https://127.0.0.1:"}},
 		{"version", "", []string{"Client Version: v1.37.2", "Server Version: v1.37.2"}},
 		{"get --raw /readyz", "", []string{"ok"}},
-		{"!top nodes", "", []string{"error: Metrics API not available"}},
+		{"top nodes", "", []string{"NAME", "CPU(cores)", "MEMORY(bytes)"}},
 	}},
 	{"access", []step{
 		{"auth can-i --list", "", []string{"*.*", "[*]"}},

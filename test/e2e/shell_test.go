@@ -30,7 +30,8 @@ func shell(t *testing.T, env *scenario.Env) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	const image = "--image=registry.shoal.test/busybox:1"
-	out := must(t, env, ctx, "run", "once", image, "--restart=Never", "--rm", "--attach", "--quiet", "--", "echo", "ran")
+	// Of a container that has ended before it can attach, kubectl shows the log of the last second once more.
+	out := must(t, env, ctx, "run", "once", image, "--restart=Never", "--rm", "--attach", "--quiet", "--", "sh", "-c", "sleep 2; echo ran")
 	if out != "ran\n" {
 		t.Errorf("a pod that is run once says %q", out)
 	}
