@@ -104,7 +104,9 @@ func (f *customFeeds) run(ctx context.Context) error {
 		}
 	}
 	for _, one := range f.running {
-		one.stop()
+		if one.stop != nil { // leadership may end before it ever ran
+			one.stop()
+		}
 	}
 	return group.Wait()
 }
