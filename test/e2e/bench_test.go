@@ -87,7 +87,7 @@ func client(b *testing.B, env *scenario.Env) *kube.Client {
 // benchIdle watches every shoal process for a minute in which nothing happens.
 func benchIdle(b *testing.B, env *scenario.Env) {
 	const minute = time.Minute
-	time.Sleep(15 * time.Second) // what the start left to do
+	time.Sleep(25 * time.Second) // what the start left to do, and the one clean-up 20 s after it
 	before, err := env.Lab.Usage()
 	if err != nil {
 		b.Fatal(err)
