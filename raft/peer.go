@@ -79,7 +79,22 @@ func target(id hraft.ServerID, address hraft.ServerAddress) hraft.ServerAddress 
 }
 
 func (t *transport) AppendEntriesPipeline(id hraft.ServerID, to hraft.ServerAddress) (hraft.AppendPipeline, error) {
-	return t.NetworkTransport.AppendEntriesPipeline(id, target(id, to))
+	p, err := t.NetworkTransport.AppendEntriesPipeline(id, target(id, to))
+	if err != nil {
+		return nil, err
+	}
+	return pipeline{p}, nil
+}
+
+// pipeline is the library's, with an end to each wait. The library's sender waits for room in it for ever, also when nobody takes
+// answers out any more, because its reader has met a refusal: then the follower got no more entries from this leader, and a
+// server that was told to stop waited for its sender. A pipeline that is closed sends the library back to single messages.
+type pipeline struct{ hraft.AppendPipeline }
+
+func (p pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
+	stuck := time.AfterFunc(ioTimeout, func() { _ = p.Close() })
+	defer stuck.Stop()
+	return p.AppendPipeline.AppendEntries(args, resp)
 }
 
 func (t *transport) AppendEntries(
