@@ -28,10 +28,7 @@ func TestAbsence(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				network, owner, device := memory.NewNetwork(), transporttest.NewOwner(), transporttest.NewDevice()
 				logger := slog.New(slog.DiscardHandler)
-				hub := transport.NewHub(transport.HubConfig{Epoch: 1, Owner: owner, Logger: logger})
-				owner.Use(hub)
-				gate := transport.NewGate()
-				gate.Lead(hub)
+				hub, gate := transporttest.Lead(owner, transport.HubConfig{})
 				network.Listen("server", gate)
 				link := transport.NewLink(transport.LinkConfig{
 					Name: "a", Device: device, Carriers: []transport.Carrier{network.Carrier("a", "server")}, Logger: logger,

@@ -20,10 +20,7 @@ func TestBulk(t *testing.T) {
 		const bulk, size = 16 << 10, 80 << 10
 		network, owner, device := memory.NewNetwork(), transporttest.NewOwner(), transporttest.NewDevice()
 		logger := slog.New(slog.DiscardHandler)
-		hub := transport.NewHub(transport.HubConfig{Epoch: 1, Owner: owner, Logger: logger})
-		owner.Use(hub)
-		gate := transport.NewGate()
-		gate.Lead(hub)
+		hub, gate := transporttest.Lead(owner, transport.HubConfig{})
 		network.Listen("server", gate)
 		device.Serve = func(_ context.Context, conn net.Conn) { _, _ = conn.Write(make([]byte, size)) }
 		link := transport.NewLink(transport.LinkConfig{

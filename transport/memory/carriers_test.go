@@ -35,10 +35,7 @@ func TestCarriers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		owner, device := transporttest.NewOwner(), transporttest.NewDevice()
 		logger := slog.New(slog.DiscardHandler)
-		hub := transport.NewHub(transport.HubConfig{Epoch: 1, Owner: owner, Logger: logger})
-		owner.Use(hub)
-		gate := transport.NewGate()
-		gate.Lead(hub)
+		hub, gate := transporttest.Lead(owner, transport.HubConfig{})
 		better, other := memory.NewNetwork(), memory.NewNetwork()
 		better.Listen("server", gate)
 		other.Listen("server", gate)

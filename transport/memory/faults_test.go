@@ -33,10 +33,7 @@ func TestFaults(t *testing.T) {
 			}
 			network, owner, device := memory.NewNetwork(), transporttest.NewOwner(), transporttest.NewDevice()
 			logger := slog.New(slog.DiscardHandler)
-			hub := transport.NewHub(transport.HubConfig{Epoch: 1, Owner: owner, Logger: logger, Retry: 20 * time.Millisecond})
-			owner.Use(hub)
-			gate := transport.NewGate()
-			gate.Lead(hub)
+			hub, gate := transporttest.Lead(owner, transport.HubConfig{Retry: 20 * time.Millisecond})
 			network.Listen("server", gate)
 			link := transport.NewLink(transport.LinkConfig{
 				Name: "a", Device: device, Carriers: []transport.Carrier{network.Carrier("a", "server")}, Logger: logger,

@@ -34,14 +34,12 @@ type remoteLab struct {
 
 func (l *remoteLab) Listen(t *testing.T, name string, a transport.Acceptor) string {
 	t.Helper()
-	id := l.identity(t, true, name)
+	id := l.Server(t, name)
 	address, broker := startBroker(t, id, l.tamper)
-	ctx, cancel := context.WithCancel(context.Background())
-	var group sync.WaitGroup
 	server := l.server(id, a)
 	joined := make(chan struct{}, 1)
-	group.Go(func() {
-		_ = server.Join(ctx, mqtt.RemoteConfig{
+	l.Run(t, address, broker, func(ctx context.Context) error {
+		return server.Join(ctx, mqtt.RemoteConfig{
 			Address: address, Principal: id.Leaf().Subject.CommonName, Acceptor: a,
 			Joined: func() {
 				select {
@@ -54,16 +52,7 @@ func (l *remoteLab) Listen(t *testing.T, name string, a transport.Acceptor) stri
 			},
 		})
 	})
-	stop := sync.OnceFunc(func() {
-		broker()
-		cancel()
-		group.Wait()
-	})
-	t.Cleanup(stop)
 	<-joined
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.stops[address] = stop
 	return address
 }
 
@@ -201,10 +190,7 @@ func TestHostileBroker(t *testing.T) {
 	}
 	owner, device := transporttest.NewOwner(), transporttest.NewDevice()
 	logger := slog.New(slog.DiscardHandler)
-	hub := transport.NewHub(transport.HubConfig{Epoch: 1, Owner: owner, Logger: logger, Retry: 50 * time.Millisecond})
-	owner.Use(hub)
-	gate := transport.NewGate()
-	gate.Lead(hub)
+	hub, gate := transporttest.Lead(owner, transport.HubConfig{Retry: 50 * time.Millisecond})
 	address := l.Listen(t, "server", gate)
 	link := transport.NewLink(transport.LinkConfig{
 		Name: "a", Device: device, Carriers: []transport.Carrier{l.Carrier(t, "a", address)}, Logger: logger,

@@ -42,32 +42,21 @@ type mosquittoLab struct{ *lab }
 func (l *mosquittoLab) Listen(t *testing.T, name string, a transport.Acceptor) string {
 	t.Helper()
 	id, address, kill := startMosquitto(t, l.lab, name)
-	ctx, cancel := context.WithCancel(context.Background())
-	var group sync.WaitGroup
 	joined := make(chan struct{}, 8)
 	server := l.server(id, a)
-	group.Go(func() {
-		_ = server.Join(ctx, mqtt.RemoteConfig{
+	l.Run(t, address, kill, func(ctx context.Context) error {
+		return server.Join(ctx, mqtt.RemoteConfig{
 			Address: address, Principal: id.Leaf().Subject.CommonName, Acceptor: a, Joined: func() { joined <- struct{}{} },
 			Dial: func(ctx context.Context, address string) (net.Conn, error) {
 				return id.Dial(ctx, address, pki.ProtoMQTT)
 			},
 		})
 	})
-	stop := sync.OnceFunc(func() {
-		kill()
-		cancel()
-		group.Wait()
-	})
-	t.Cleanup(stop)
 	select {
 	case <-joined:
 	case <-time.After(20 * time.Second):
 		t.Fatal("the server did not join Mosquitto")
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.stops[address] = stop
 	return address
 }
 
@@ -83,14 +72,14 @@ func startMosquitto(t *testing.T, l *lab, name string) (id *pki.Identity, addres
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := l.ca.IssueServer(name, key.Public(), nil)
+	cert, err := l.CA.IssueServer(name, key.Public(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := pki.SavePair(dir, "shoal", cert, key); err != nil {
 		t.Fatal(err)
 	}
-	if id, err = pki.NewIdentity(l.ca.CertPEM(), cert, key); err != nil {
+	if id, err = pki.NewIdentity(l.CA.CertPEM(), cert, key); err != nil {
 		t.Fatal(err)
 	}
 	port := freePort(t)
@@ -106,7 +95,7 @@ func startMosquitto(t *testing.T, l *lab, name string) (id *pki.Identity, addres
 	}
 	write("mosquitto.conf", "mosquitto.conf", "/etc/mosquitto/", dir+"/", "listener 8883", fmt.Sprintf("listener %s 127.0.0.1\nuser root", port))
 	write("shoal.acl", "acl", "server:pi-1", "server:"+name)
-	if err := os.WriteFile(filepath.Join(dir, "shoal-ca.crt"), l.ca.CertPEM(), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "shoal-ca.crt"), l.CA.CertPEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	command := exec.Command(path, "-c", filepath.Join(dir, "mosquitto.conf"))
@@ -158,7 +147,7 @@ func freePort(t *testing.T) string {
 func TestTopics(t *testing.T) {
 	t.Run("embedded", func(t *testing.T) {
 		l := newLab(t)
-		evil := newClient(t, l.identity(t, false, "evil"), l.Listen(t, "server", transport.NewGate()))
+		evil := newClient(t, l.Node(t, "evil"), l.Listen(t, "server", transport.NewGate()))
 		evil.attack()
 		for _, why := range []mqtt.Refusal{mqtt.RefusedTopic, mqtt.RefusedName} {
 			if l.refusals(why) == 0 {
@@ -172,10 +161,10 @@ func TestTopics(t *testing.T) {
 	t.Run("mosquitto", func(t *testing.T) {
 		l := newLab(t)
 		id, address, _ := startMosquitto(t, l, "server")
-		good, server := newClient(t, l.identity(t, false, "good"), address), newClient(t, id, address)
+		good, server := newClient(t, l.Node(t, "good"), address), newClient(t, id, address)
 		good.subscribe("shoal/system:node:good/d")
 		server.subscribe("shoal/+/u")
-		evil := newClient(t, l.identity(t, false, "evil"), address)
+		evil := newClient(t, l.Node(t, "evil"), address)
 		evil.attack()
 		// What is allowed comes after what was tried, and nothing comes before it.
 		server.publish("shoal/system:node:good/d", "to the good one")

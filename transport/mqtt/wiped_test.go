@@ -22,7 +22,7 @@ import (
 // anew: both ends agree each time, nothing is applied twice, and what is of yesterday is refused as that.
 func TestWipedBroker(t *testing.T) {
 	l := newLab(t)
-	id := l.identity(t, true, "server")
+	id := l.Server(t, "server")
 	var mu sync.Mutex
 	var kept []packets.Packet
 	keep := func(_ *mochi.Server, pk packets.Packet) (packets.Packet, error) {
@@ -42,11 +42,8 @@ func TestWipedBroker(t *testing.T) {
 	}
 	owner, device := transporttest.NewOwner(), transporttest.NewDevice()
 	logger := slog.New(slog.DiscardHandler)
-	hub := transport.NewHub(transport.HubConfig{Epoch: 1, Owner: owner, Logger: logger})
-	owner.Use(hub)
-	gate := transport.NewGate()
-	gate.Lead(hub)
-	node := l.identity(t, false, "a")
+	hub, gate := transporttest.Lead(owner, transport.HubConfig{})
+	node := l.Node(t, "a")
 	link := transport.NewLink(transport.LinkConfig{
 		Name: "a", Device: device, Logger: logger, Heartbeat: 100 * time.Millisecond, MinDelay: 5 * time.Millisecond, MaxDelay: 200 * time.Millisecond,
 		Carriers: []transport.Carrier{mqtt.NewClient(mqtt.ClientConfig{
@@ -102,7 +99,7 @@ func TestWipedBroker(t *testing.T) {
 // replay sends all that was kept once more, through a client of the broker.
 func (l *lab) replay(t *testing.T, address string, mu *sync.Mutex, kept *[]packets.Packet) {
 	t.Helper()
-	evil := newClient(t, l.identity(t, false, "evil"), address)
+	evil := newClient(t, l.Node(t, "evil"), address)
 	mu.Lock()
 	old := append([]packets.Packet(nil), *kept...)
 	mu.Unlock()
