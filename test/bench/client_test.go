@@ -16,6 +16,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/shoal-edge/shoal/test/site"
 )
 
 const configMaps = "/api/v1/namespaces/default/configmaps"
@@ -37,14 +39,14 @@ func dial(ctx context.Context, address string, settings *tls.Config) (*conn, err
 }
 
 // dial makes the connections of so many clients, at the given servers in turn.
-func (c *cluster) dial(b *testing.B, at []*member, clients int) []*conn {
+func (c *cluster) dial(b *testing.B, at []*site.Member, clients int) []*conn {
 	b.Helper()
 	conns := make([]*conn, clients)
 	var dialling errgroup.Group
 	dialling.SetLimit(64)
 	for i := range conns {
 		dialling.Go(func() (err error) {
-			conns[i], err = dial(b.Context(), at[i%len(at)].address, c.tls)
+			conns[i], err = dial(b.Context(), at[i%len(at)].Address, c.tls)
 			return err
 		})
 	}

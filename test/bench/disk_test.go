@@ -7,17 +7,18 @@ import (
 	"time"
 
 	"github.com/shoal-edge/shoal/test/load"
+	"github.com/shoal-edge/shoal/test/site"
 )
 
 // BenchmarkDisk counts the bytes that the server that writes most gives to its disk for a creation of 1 KB, and in a minute without
 // any. What the file system adds is not in it.
 func BenchmarkDisk(b *testing.B) {
 	c := start(b, 3)
-	leader := c.leader(b)
+	leader := c.Leader()
 	for _, clients := range []int{1, 64} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			const size = 1024
-			conns := c.dial(b, []*member{leader}, clients)
+			conns := c.dial(b, []*site.Member{leader}, clients)
 			c.round++
 			before := c.used(b)
 			load.Run(b, clients, func(_ context.Context, client, request int) error {

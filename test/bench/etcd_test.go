@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/shoal-edge/shoal/test/load"
+	"github.com/shoal-edge/shoal/test/site"
 )
 
 // BenchmarkWritesEtcd is the same for etcd, of which it asks for less: no TLS, and values that mean nothing.
@@ -70,7 +71,7 @@ func startEtcd(b *testing.B, size int) []string {
 	b.Helper()
 	var peers, clients, cluster []string
 	for i := range size {
-		peers, clients = append(peers, freeAddress(b)), append(clients, freeAddress(b))
+		peers, clients = append(peers, site.FreeAddress(b)), append(clients, site.FreeAddress(b))
 		cluster = append(cluster, fmt.Sprintf("m%d=http://%s", i, peers[i]))
 	}
 	dir := b.TempDir()
@@ -94,7 +95,7 @@ func startEtcd(b *testing.B, size int) []string {
 // leaderFirst waits until the cluster answers, and puts the member first whose status names itself as the leader.
 func leaderFirst(b *testing.B, addresses []string) []string {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), patience)
+	ctx, cancel := context.WithTimeout(b.Context(), site.Patience)
 	defer cancel()
 	for ; ; time.Sleep(50 * time.Millisecond) {
 		for i, address := range addresses {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/shoal-edge/shoal/test/site"
 )
 
 // BenchmarkLeaderKill measures from the SIGKILL of the leader to the next creation that succeeds, at another server and with new
@@ -13,16 +15,16 @@ func BenchmarkLeaderKill(b *testing.B) {
 	c := start(b, 3)
 	var took []time.Duration
 	for i := range b.N {
-		leader := c.leader(b)
-		other := c.members[(slices.Index(c.members, leader)+1)%len(c.members)]
+		leader := c.Leader()
+		other := c.Members[(slices.Index(c.Members, leader)+1)%len(c.Members)]
 		body, err := media[0].encode(fmt.Sprint("kill-", i, "-", time.Now().UnixNano()), objectSize)
 		if err != nil {
 			b.Fatal(err)
 		}
 		began := time.Now()
-		leader.kill()
-		eventually(b, func() error {
-			conn, err := dial(b.Context(), other.address, c.tls)
+		leader.Kill()
+		site.Eventually(b, func() error {
+			conn, err := dial(b.Context(), other.Address, c.tls)
 			if err != nil {
 				return err
 			}
@@ -30,8 +32,8 @@ func BenchmarkLeaderKill(b *testing.B) {
 			return conn.post(configMaps, media[0].contentType, body)
 		})
 		took = append(took, time.Since(began))
-		c.run(b, leader)
-		c.await(b, leader, "\nshoal_raft_has_leader 1\n")
+		c.Run(leader)
+		c.Await(leader, "metrics", "\nshoal_raft_has_leader 1\n")
 		time.Sleep(500 * time.Millisecond) // it catches up
 	}
 	slices.Sort(took)

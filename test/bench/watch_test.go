@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/shoal-edge/shoal/test/site"
 )
 
 // BenchmarkWatches opens 5,000 watches at one server, each on a connection of its own, and reports what they cost its memory, and how
@@ -15,9 +17,9 @@ import (
 func BenchmarkWatches(b *testing.B) {
 	const watches = 5000
 	c := start(b, 1)
-	server := c.members[0]
-	before := server.memory(b)
-	conns := c.dial(b, c.members, watches)
+	server := c.Members[0]
+	before := memory(b, server)
+	conns := c.dial(b, c.Members, watches)
 	var ready, heard sync.WaitGroup
 	ready.Add(watches)
 	var running sync.WaitGroup
@@ -41,7 +43,7 @@ func BenchmarkWatches(b *testing.B) {
 		})
 	}
 	ready.Wait()
-	writer := c.dial(b, c.members, 1)[0]
+	writer := c.dial(b, c.Members, 1)[0]
 	var total time.Duration
 	b.ResetTimer()
 	for i := range b.N {
@@ -55,7 +57,7 @@ func BenchmarkWatches(b *testing.B) {
 		total += time.Since(began)
 	}
 	b.StopTimer()
-	after := server.memory(b)
+	after := memory(b, server)
 	b.ReportMetric(float64(after-before)/watches/1024, "anon-KB/watch")
 	b.ReportMetric(float64(after)/1e6, "anon-MB")
 	b.ReportMetric(total.Seconds()*1000/float64(b.N), "all-told-ms")
@@ -67,9 +69,9 @@ func BenchmarkWatches(b *testing.B) {
 }
 
 // memory is the anonymous memory of a server's process, in bytes.
-func (m *member) memory(b *testing.B) int {
+func memory(b *testing.B, m *site.Member) int {
 	b.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.process.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.Process.Process.Pid))
 	if err != nil {
 		b.Fatal(err)
 	}

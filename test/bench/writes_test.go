@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/shoal-edge/shoal/test/load"
+	"github.com/shoal-edge/shoal/test/site"
 )
 
 // objectSize is how many bytes of data an object of the benchmarks has.
@@ -16,17 +17,17 @@ func BenchmarkWrites(b *testing.B) {
 	for _, size := range []int{1, 3} {
 		b.Run(fmt.Sprintf("system=http/servers=%d", size), func(b *testing.B) {
 			c := start(b, size)
-			leader := c.leader(b)
+			leader := c.Leader()
 			for _, m := range media {
 				for _, clients := range []int{1, 16, 64} {
 					b.Run(fmt.Sprintf("at=leader/media=%s/clients=%d", m.name, clients), func(b *testing.B) {
-						c.create(b, []*member{leader}, clients, m.contentType, m.encode)
+						c.create(b, []*site.Member{leader}, clients, m.contentType, m.encode)
 					})
 				}
 			}
 			if size > 1 {
 				b.Run("at=any/media=json/clients=64", func(b *testing.B) {
-					c.create(b, c.members, 64, media[0].contentType, media[0].encode)
+					c.create(b, c.Members, 64, media[0].contentType, media[0].encode)
 				})
 			}
 		})
@@ -34,7 +35,7 @@ func BenchmarkWrites(b *testing.B) {
 }
 
 // create measures creations at the given servers in turn, and what one costs the servers.
-func (c *cluster) create(b *testing.B, at []*member, clients int, contentType string, encode func(string, int) ([]byte, error)) {
+func (c *cluster) create(b *testing.B, at []*site.Member, clients int, contentType string, encode func(string, int) ([]byte, error)) {
 	conns := c.dial(b, at, clients)
 	c.round++
 	before := c.used(b)

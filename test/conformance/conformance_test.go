@@ -54,7 +54,8 @@ func TestRead(t *testing.T) {
 func TestDocument(t *testing.T) {
 	b := &book{Why: map[string]string{"[sig-a] bad": "To come.", "[sig-b] never": "Needs much."}, noted: notes{Cases: map[string]result{}}}
 	b.note("sig-a|sig-b", []result{
-		{Name: "[sig-a] good", State: passed}, {Name: "[sig-a] bad", State: failed, Date: "2026-01-02", Message: "no"},
+		{Name: "[sig-a] good", State: passed},
+		{Name: "[sig-a] bad", State: failed, Date: "2026-01-02", Message: "no"},
 		{Name: "[sig-b] worse", State: failed, Date: "2026-01-02", Message: "it `broke`"},
 	}, tally{passed: 1, failed: 2})
 	text := b.document([]string{"[sig-a] good", "[sig-a] bad", "[sig-a] new", "[sig-b] worse", "[sig-b] never"})

@@ -17,47 +17,40 @@ import (
 // others, and nobody takes a device for dead.
 func TestClocks(t *testing.T) {
 	need(t, "ip")
-	s := newSite(t)
-	s.shoal = buildWithClock(t)
+	s := newSite(t, buildWithClock(t))
 	year := int64(365 * 24 * time.Hour / time.Second)
-	s.env = map[string][]string{
-		"server-1": clock(1000 - time.Now().Unix()), // a quarter of an hour after the epoch
-		"server-2": clock(-10 * year),
-		"server-3": clock(+10 * year),
-	}
-	s.add("server-1", "server", "")
-	s.add("server-2", "server", s.join("server"))
-	s.add("server-3", "server", s.join("server"))
-	for _, name := range s.names {
-		s.await(name, "metrics", "\nshoal_raft_voters 3\n")
-	}
+	s.Add("server-1", "server", clock(1000-time.Now().Unix())) // a quarter of an hour after the epoch
+	s.Add("server-2", "server", clock(-10*year))
+	s.Add("server-3", "server", clock(+10*year))
+	s.Voters(3)
 	var written []string
-	for round := range 2 * len(s.names) {
-		leader := s.leader()
-		for _, at := range s.names {
-			name := fmt.Sprintf("round-%d-at-%s", round, at)
+	for round := range 2 * len(s.Members) {
+		leader := s.Leader()
+		for _, at := range s.Members {
+			name := fmt.Sprintf("round-%d-at-%s", round, at.Name)
 			s.write(at, name)
 			written = append(written, name)
 		}
-		s.kill(leader)
+		leader.Kill()
 		rest := s.others(leader)
-		s.write(rest[round%len(rest)], fmt.Sprintf("round-%d-without-%s", round, leader))
-		written = append(written, fmt.Sprintf("round-%d-without-%s", round, leader))
-		s.run(leader)
-		s.await(leader, "metrics", "\nshoal_raft_has_leader 1\n")
+		name := fmt.Sprintf("round-%d-without-%s", round, leader.Name)
+		s.write(rest[round%len(rest)], name)
+		written = append(written, name)
+		s.Run(leader)
+		s.Await(leader, "metrics", "\nshoal_raft_has_leader 1\n")
 	}
-	for _, at := range s.names {
+	for _, at := range s.Members {
 		out, err := s.kubectl(t.Context(), at, "get", "configmaps", "-o", "name")
 		if err != nil {
-			t.Fatalf("%s: %v: %s", at, err, out)
+			t.Fatalf("%s: %v: %s", at.Name, err, out)
 		}
 		for _, name := range written {
 			if !strings.Contains(out, "configmap/"+name+"\n") {
-				t.Errorf("%s does not have %s", at, name)
+				t.Errorf("%s does not have %s", at.Name, name)
 			}
 		}
 	}
-	out, err := s.kubectl(t.Context(), "server-1", "get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}")
+	out, err := s.kubectl(t.Context(), s.Members[0], "get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}")
 	if err != nil || strings.Contains(out, "Unknown") || strings.Count(out, " ") != 2 {
 		t.Errorf("nodes are Ready=%q, %v: a clock made one look dead", out, err)
 	}
@@ -65,23 +58,21 @@ func TestClocks(t *testing.T) {
 }
 
 // snapshotUnder saves the state of a server whose clock is wrong, and reads it where the clock is right.
-func (s *site) snapshotUnder() {
+func (s *ownSite) snapshotUnder() {
 	s.t.Helper()
-	file := filepath.Join(s.dir, "state.snapshot")
-	kubeconfig := s.path("server-3", "data", "admin.kubeconfig")
-	if out, err := exec.Command(s.shoal, "snapshot", "save", file, "--kubeconfig", kubeconfig).CombinedOutput(); err != nil {
+	file := filepath.Join(s.t.TempDir(), "state.snapshot")
+	kubeconfig := s.Members[2].Kubeconfig()
+	if out, err := exec.Command(s.Shoal, "snapshot", "save", file, "--kubeconfig", kubeconfig).CombinedOutput(); err != nil {
 		s.t.Errorf("snapshot save: %v: %s", err, out)
 		return
 	}
-	if out, err := exec.Command(s.shoal, "snapshot", "inspect", file).CombinedOutput(); err != nil || !bytes.Contains(out, []byte("configmaps")) {
+	if out, err := exec.Command(s.Shoal, "snapshot", "inspect", file).CombinedOutput(); err != nil || !bytes.Contains(out, []byte("configmaps")) {
 		s.t.Errorf("snapshot inspect: %v: %s", err, out)
 	}
 }
 
 // clock is the environment of a process whose clock differs by so many seconds.
-func clock(seconds int64) []string {
-	return []string{fmt.Sprintf("SHOAL_TEST_CLOCK_OFFSET=%d", seconds)}
-}
+func clock(seconds int64) string { return fmt.Sprintf("SHOAL_TEST_CLOCK_OFFSET=%d", seconds) }
 
 // buildWithClock builds shoal with a standard library whose clock can be set, since nothing less changes what a whole process
 // takes for the time. All packages are built anew for it, once; the build cache keeps them.
