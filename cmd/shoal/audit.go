@@ -45,6 +45,6 @@ may write the files may also write a new chain: then the head that you kept is n
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "output format: json")
+	outputFlag(cmd.Flags(), &output)
 	return cmd
 }

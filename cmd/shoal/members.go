@@ -13,11 +13,10 @@ import (
 
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/cmd/shoal/wire"
-	"github.com/shoal-edge/shoal/configs"
 )
 
 func newMembers() *cobra.Command {
-	t := &tokenCommand{}
+	t := &adminCommand{}
 	cmd := &cobra.Command{
 		Use:   "members",
 		Short: "List the members of the control plane",
@@ -28,9 +27,6 @@ for server.voterGrace to a spare. HEALTH is what the leader sees: ok, or for how
 		Example: "  shoal members\n  shoal members -o json\n  shoal members remove pi-4",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(t.output); err != nil {
-				return err
-			}
 			client, err := t.client()
 			if err != nil {
 				return err
@@ -45,9 +41,8 @@ for server.voterGrace to a spare. HEALTH is what the leader sees: ok, or for how
 			return printMembers(cmd.OutOrStdout(), members)
 		},
 	}
-	cmd.PersistentFlags().StringVar(&t.kubeconfig, "kubeconfig", "",
-		"kubeconfig of an administrator (default: $KUBECONFIG, else "+configs.DefaultDataDir+"/admin.kubeconfig)")
-	t.outputFlag(cmd)
+	t.kubeconfigFlag(cmd.PersistentFlags())
+	t.outputFlag(cmd.Flags())
 	cmd.AddCommand(&cobra.Command{
 		Use:   "remove NAME...",
 		Short: "Take members out that are gone for good",

@@ -70,7 +70,7 @@ Start shoal here now. On each other server: stop shoal, move the folder raft in 
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for a confirmation")
-	cmd.Flags().StringVarP(&output, "output", "o", "", "output format: json")
+	outputFlag(cmd.Flags(), &output)
 	return cmd
 }
 

@@ -26,7 +26,6 @@ import (
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/cmd/shoal/kube"
 	"github.com/shoal-edge/shoal/cmd/shoal/wire"
-	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/controllers/waves"
 )
 
@@ -44,7 +43,7 @@ const (
 )
 
 func newRollout() *cobra.Command {
-	t := &tokenCommand{}
+	t := &adminCommand{}
 	cmd := &cobra.Command{
 		Use:   "rollout",
 		Short: "Follow and steer rollouts of firmware",
@@ -54,8 +53,7 @@ A rollout brings a release to the devices wave by wave. These commands show how 
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVar(&t.kubeconfig, "kubeconfig", "",
-		"kubeconfig of an administrator (default: $KUBECONFIG, else "+configs.DefaultDataDir+"/admin.kubeconfig)")
+	t.kubeconfigFlag(cmd.PersistentFlags())
 	cmd.AddCommand(
 		t.rolloutStatus(), t.rolloutWatch(), t.rolloutPlan(),
 		t.rolloutEdit("pause NAME", "Let nobody restart for now", 1, func(s *fleetv1.RolloutSpec, _ []string) error { s.Paused = true; return nil }),
@@ -91,7 +89,7 @@ func union(have, more []string) []string {
 }
 
 // rolloutEdit makes a command that edits a rollout's spec.
-func (t *tokenCommand) rolloutEdit(use, short string, least int, edit func(*fleetv1.RolloutSpec, []string) error) *cobra.Command {
+func (t *adminCommand) rolloutEdit(use, short string, least int, edit func(*fleetv1.RolloutSpec, []string) error) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -210,14 +208,11 @@ func devicesOf(ctx context.Context, client *kube.Client, r *fleetv1.Rollout) ([]
 	return out, nil
 }
 
-func (t *tokenCommand) rolloutStatus() *cobra.Command {
+func (t *adminCommand) rolloutStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status NAME", Short: "Show a rollout, its waves and its devices", Args: cobra.ExactArgs(1),
 		Example: "  shoal rollout status os-2.4.1\n  shoal rollout status os-2.4.1 -o json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(t.output); err != nil {
-				return err
-			}
 			client, err := t.client()
 			if err != nil {
 				return err
@@ -240,7 +235,7 @@ func (t *tokenCommand) rolloutStatus() *cobra.Command {
 			return table.Flush()
 		},
 	}
-	t.outputFlag(cmd)
+	t.outputFlag(cmd.Flags())
 	return cmd
 }
 
@@ -275,7 +270,7 @@ func bar(c *fleetv1.Counts) string {
 	return string(out) + strings.Repeat(" ", barWidth-len(out))
 }
 
-func (t *tokenCommand) rolloutWatch() *cobra.Command {
+func (t *adminCommand) rolloutWatch() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "watch NAME", Short: "Watch a rollout with a bar for each wave, until it is over", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -327,15 +322,12 @@ type plan struct {
 	BytesBySite map[string]int64 `json:"bytesBySite"`
 }
 
-func (t *tokenCommand) rolloutPlan() *cobra.Command {
+func (t *adminCommand) rolloutPlan() *cobra.Command {
 	var selector string
 	cmd := &cobra.Command{
 		Use: "plan RELEASE", Short: "Show what a rollout of a release would do, with the default waves", Args: cobra.ExactArgs(1),
 		Example: "  shoal rollout plan os-2.4.1 --selector tier=gateway",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(t.output); err != nil {
-				return err
-			}
 			client, err := t.client()
 			if err != nil {
 				return err
@@ -361,7 +353,7 @@ func (t *tokenCommand) rolloutPlan() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&selector, "selector", "", "labels of the devices' nodes, as kubectl's -l")
-	t.outputFlag(cmd)
+	t.outputFlag(cmd.Flags())
 	return cmd
 }
 

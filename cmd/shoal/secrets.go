@@ -14,16 +14,13 @@ import (
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/cmd/shoal/kube"
 	"github.com/shoal-edge/shoal/cmd/shoal/wire"
-	"github.com/shoal-edge/shoal/configs"
 )
 
 // rotationLook is how often a waiting rotate-key looks how far the cluster is.
 const rotationLook = 250 * time.Millisecond
 
 // secretsCommand is what the commands for keys share.
-type secretsCommand struct {
-	tokenCommand // kubeconfig and output
-}
+type secretsCommand struct{ adminCommand }
 
 func newSecrets() *cobra.Command {
 	s := &secretsCommand{}
@@ -38,9 +35,8 @@ Secrets, so put the file on another medium where that matters. Keep a copy of it
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVar(&s.kubeconfig, "kubeconfig", "",
-		"kubeconfig of an administrator (default: $KUBECONFIG, else "+configs.DefaultDataDir+"/admin.kubeconfig)")
-	cmd.PersistentFlags().StringVarP(&s.output, "output", "o", "", "output format: json")
+	s.kubeconfigFlag(cmd.PersistentFlags())
+	s.outputFlag(cmd.PersistentFlags())
 	cmd.AddCommand(s.status(), s.rotate(), s.drop())
 	return cmd
 }
@@ -105,9 +101,6 @@ after that, unless you kept a copy of the old keys.`,
 
 // do runs a command and prints the state that it leaves.
 func (s *secretsCommand) do(cmd *cobra.Command, act func(context.Context, *kube.Client) (wire.SecretsStatus, error)) error {
-	if err := checkOutput(s.output); err != nil {
-		return err
-	}
 	client, err := s.client()
 	if err != nil {
 		return err

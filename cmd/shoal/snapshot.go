@@ -20,15 +20,11 @@ import (
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/cmd/shoal/kube"
 	"github.com/shoal-edge/shoal/cmd/shoal/wire"
-	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/raft"
 )
 
-// snapshotCommand is what the snapshot commands share.
-type snapshotCommand struct {
-	kubeconfig string
-	output     string
-}
+// snapshotCommand is what the snapshot commands share. Not all of them ask the cluster.
+type snapshotCommand struct{ adminCommand }
 
 func newSnapshot() *cobra.Command {
 	s := &snapshotCommand{}
@@ -45,14 +41,9 @@ Secrets are encrypted in it. To restore them, a cluster needs the keys of that t
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVarP(&s.output, "output", "o", "", "output format: json")
+	s.outputFlag(cmd.PersistentFlags())
 	cmd.AddCommand(s.save(), s.inspect(), s.restore())
 	return cmd
-}
-
-func (s *snapshotCommand) kubeconfigFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&s.kubeconfig, "kubeconfig", "",
-		"kubeconfig of an administrator (default: $KUBECONFIG, else "+configs.DefaultDataDir+"/admin.kubeconfig)")
 }
 
 func (s *snapshotCommand) save() *cobra.Command {
@@ -65,10 +56,7 @@ Every write that was acknowledged before is in it. The cluster goes on meanwhile
 		Example: "  shoal snapshot save /backup/shoal.snapshot\n  shoal snapshot save --kubeconfig admin.kubeconfig $(date +%F).snapshot -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(s.output); err != nil {
-				return err
-			}
-			client, err := (&tokenCommand{kubeconfig: s.kubeconfig}).client()
+			client, err := s.client()
 			if err != nil {
 				return err
 			}
@@ -79,7 +67,7 @@ Every write that was acknowledged before is in it. The cluster goes on meanwhile
 			return s.print(cmd.OutOrStdout(), args[0], info, false)
 		},
 	}
-	s.kubeconfigFlag(cmd)
+	s.kubeconfigFlag(cmd.Flags())
 	return cmd
 }
 
@@ -210,7 +198,7 @@ devices keep their certificates, or that of a server that was started once. In t
 			return s.restoreOnline(cmd, args[0], force)
 		},
 	}
-	s.kubeconfigFlag(cmd)
+	s.kubeconfigFlag(cmd.Flags())
 	cmd.Flags().StringVar(&dataDir, "data-dir", "", "restore into this data folder of a server that does not run")
 	cmd.Flags().BoolVar(&force, "force", false, "do not ask for a confirmation")
 	cmd.MarkFlagsMutuallyExclusive("data-dir", "kubeconfig")
@@ -222,7 +210,7 @@ func (s *snapshotCommand) restoreOnline(cmd *cobra.Command, path string, force b
 	if err != nil {
 		return err
 	}
-	client, err := (&tokenCommand{kubeconfig: s.kubeconfig}).client()
+	client, err := s.client()
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -17,20 +15,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/shoal-edge/shoal/cmd/shoal/kube"
-	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/pki"
 )
 
 const secretsPath = "/api/v1/namespaces/kube-system/secrets"
 
-// tokenCommand is what the token commands share.
-type tokenCommand struct {
-	kubeconfig string
-	output     string
-}
-
 func newToken() *cobra.Command {
-	t := &tokenCommand{}
+	t := &adminCommand{}
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Make, list and delete join tokens",
@@ -41,24 +32,12 @@ cannot be fooled into another cluster. The cluster keeps only a hash of its secr
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVar(&t.kubeconfig, "kubeconfig", "",
-		"kubeconfig of an administrator (default: $KUBECONFIG, else "+configs.DefaultDataDir+"/admin.kubeconfig)")
+	t.kubeconfigFlag(cmd.PersistentFlags())
 	cmd.AddCommand(t.create(), t.list(), t.delete())
 	return cmd
 }
 
-func (t *tokenCommand) client() (*kube.Client, error) {
-	path := t.kubeconfig
-	if path == "" {
-		path = os.Getenv("KUBECONFIG")
-	}
-	if path == "" {
-		path = filepath.Join(configs.DefaultDataDir, "admin.kubeconfig")
-	}
-	return kube.Load(path)
-}
-
-func (t *tokenCommand) create() *cobra.Command {
+func (t *adminCommand) create() *cobra.Command {
 	var (
 		role        string
 		ttl         time.Duration
@@ -75,9 +54,6 @@ func (t *tokenCommand) create() *cobra.Command {
 			}
 			if ttl < 0 {
 				return usageError{errors.New("--ttl must not be negative; 0 means for ever")}
-			}
-			if err := checkOutput(t.output); err != nil {
-				return err
 			}
 			client, err := t.client()
 			if err != nil {
@@ -100,7 +76,7 @@ func (t *tokenCommand) create() *cobra.Command {
 	cmd.Flags().StringVar(&role, "role", string(pki.RoleAgent), "what the token lets in: agent, server or witness")
 	cmd.Flags().DurationVar(&ttl, "ttl", 24*time.Hour, "how long the token is valid; 0 means for ever")
 	cmd.Flags().StringVar(&description, "description", "", "a note for people")
-	t.outputFlag(cmd)
+	t.outputFlag(cmd.Flags())
 	return cmd
 }
 
@@ -123,15 +99,12 @@ func createToken(ctx context.Context, client *kube.Client, role pki.Role, ttl ti
 	return token, info, err
 }
 
-func (t *tokenCommand) list() *cobra.Command {
+func (t *adminCommand) list() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the join tokens, without their secrets",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(t.output); err != nil {
-				return err
-			}
 			client, err := t.client()
 			if err != nil {
 				return err
@@ -155,7 +128,7 @@ func (t *tokenCommand) list() *cobra.Command {
 			return printTokens(cmd.OutOrStdout(), infos)
 		},
 	}
-	t.outputFlag(cmd)
+	t.outputFlag(cmd.Flags())
 	return cmd
 }
 
@@ -176,7 +149,7 @@ func printTokens(w io.Writer, infos []pki.TokenInfo) error {
 	return table.Flush()
 }
 
-func (t *tokenCommand) delete() *cobra.Command {
+func (t *adminCommand) delete() *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete ID...",
 		Short: "Delete join tokens; devices that joined with them stay",
@@ -200,15 +173,4 @@ func (t *tokenCommand) delete() *cobra.Command {
 			return nil
 		},
 	}
-}
-
-func (t *tokenCommand) outputFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&t.output, "output", "o", "", "output format: json")
-}
-
-func checkOutput(format string) error {
-	if format != "" && format != "json" {
-		return usageError{fmt.Errorf("unknown output format %q; use json", format)}
-	}
-	return nil
 }

@@ -37,6 +37,6 @@ func newVersion() *cobra.Command {
 			}
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "output format: json")
+	outputFlag(cmd.Flags(), &output)
 	return cmd
 }

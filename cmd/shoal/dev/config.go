@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/shoal-edge/shoal/configs"
 )
 
@@ -51,7 +49,7 @@ func (l *Lab) writeConfig(d *Device) (string, error) {
 	if l.cfg.Edit != nil {
 		l.cfg.Edit(d, &c)
 	}
-	text, err := render(c)
+	text, err := configs.Render(c)
 	if err != nil {
 		return "", fmt.Errorf("write configuration: %w", err)
 	}
@@ -69,40 +67,4 @@ func (l *Lab) voters() int {
 		}
 	}
 	return min(5, servers-(servers+1)%2)
-}
-
-// render writes what is set; a person reads these files to see what a lab's configuration is.
-func render(c configs.Config) ([]byte, error) {
-	data, err := yaml.Marshal(c)
-	if err != nil {
-		return nil, err
-	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(data, &root); err != nil {
-		return nil, err
-	}
-	prune(root.Content[0])
-	return yaml.Marshal(&root)
-}
-
-// prune removes the keys with empty values and reports whether anything is left.
-func prune(n *yaml.Node) bool {
-	switch n.Kind {
-	case yaml.MappingNode:
-		var kept []*yaml.Node
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			if prune(n.Content[i+1]) {
-				kept = append(kept, n.Content[i], n.Content[i+1])
-			}
-		}
-		n.Content = kept
-		return len(kept) > 0
-	case yaml.SequenceNode:
-		for _, item := range n.Content {
-			prune(item)
-		}
-		return len(n.Content) > 0
-	default:
-		return n.Value != "" && n.Value != "0" && n.Value != "0s" && n.Value != "null"
-	}
 }

@@ -90,7 +90,7 @@ func TestRender(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := render(want)
+	text, err := configs.Render(want)
 	if err != nil {
 		t.Fatal(err)
 	}

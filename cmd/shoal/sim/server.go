@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
@@ -45,6 +44,9 @@ func (s *server) config() configs.Config {
 	return configs.Config{
 		NodeName: "server", DataDir: s.dir, AdvertiseAddress: "127.0.0.1",
 		Server: configs.Server{Listen: s.address, PodCIDR: "10.64.0.0/10", NodeBits: 24},
+		Agent: configs.Agent{
+			Listen: "127.0.0.1:0", Links: s.links, Idle: s.idle, CNIConfDir: s.dir + "/cni", RegistryConfDir: s.dir + "/certs.d",
+		},
 	}
 }
 
@@ -56,12 +58,7 @@ func (s *server) start(ctx context.Context) error {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
-	c := s.config()
-	text, err := yaml.Marshal(map[string]any{
-		"nodeName": c.NodeName, "dataDir": c.DataDir, "advertiseAddress": c.AdvertiseAddress,
-		"server": map[string]any{"listen": c.Server.Listen, "podCIDR": c.Server.PodCIDR, "nodeBits": c.Server.NodeBits},
-		"agent":  map[string]any{"listen": "127.0.0.1:0", "links": s.links, "idle": s.idle, "cniConfDir": s.dir + "/cni", "registryConfDir": s.dir + "/certs.d"},
-	})
+	text, err := configs.Render(s.config())
 	if err != nil {
 		return err
 	}
