@@ -1,8 +1,6 @@
 package apiserver
 
 import (
-	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -103,18 +101,14 @@ func customDocument(path string, versions []*custom.Version) (node, error) {
 
 // metaSchemas are the schemas that those of all kinds refer to.
 func metaSchemas() (node, error) {
-	data, err := documents.ReadFile(openAPI()[metaSource].file)
-	if err != nil {
-		return nil, err
-	}
-	unpacked, err := gzip.NewReader(bytes.NewReader(data))
+	data, err := unpack(openAPI()[metaSource])
 	if err != nil {
 		return nil, err
 	}
 	var doc struct {
 		Components struct{ Schemas node } `json:"components"`
 	}
-	if err := json.NewDecoder(unpacked).Decode(&doc); err != nil {
+	if err := json.Unmarshal(data, &doc); err != nil {
 		return nil, err
 	}
 	schemas := node{}
@@ -150,6 +144,13 @@ func describe(v *custom.Version) (node, error) {
 			return nil, err
 		}
 	}
+	describeMeta(schema, node{"description": metadataDoc, "allOf": []any{node{"$ref": schemaRoot + metaPrefix + "ObjectMeta"}}})
+	schema["x-kubernetes-group-version-kind"] = []any{gvkOf(v, v.Kind.GVK.Kind)}
+	return schema, nil
+}
+
+// describeMeta adds what every object has.
+func describeMeta(schema, metadata node) {
 	properties, ok := schema["properties"].(node)
 	if !ok {
 		properties = node{}
@@ -158,12 +159,7 @@ func describe(v *custom.Version) (node, error) {
 	docs := metav1.TypeMeta{}.SwaggerDoc()
 	properties["apiVersion"] = node{"type": "string", "description": docs["apiVersion"]}
 	properties["kind"] = node{"type": "string", "description": docs["kind"]}
-	properties["metadata"] = node{
-		"description": metadataDoc,
-		"allOf":       []any{node{"$ref": schemaRoot + metaPrefix + "ObjectMeta"}},
-	}
-	schema["x-kubernetes-group-version-kind"] = []any{gvkOf(v, v.Kind.GVK.Kind)}
-	return schema, nil
+	properties["metadata"] = metadata
 }
 
 // describeList describes a list of the kind whose schema is called item.

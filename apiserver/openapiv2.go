@@ -12,7 +12,6 @@ import (
 
 	"github.com/munnerz/goautoneg"
 	openapiv2 "k8s.io/apiextensions-apiserver/pkg/controller/openapi/v2"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-edge/shoal/api/custom"
 )
@@ -145,15 +144,7 @@ func schemaV2(v *custom.Version) (node, error) {
 	if err := json.Unmarshal(data, &schema); err != nil {
 		return nil, err
 	}
-	properties, ok := schema["properties"].(node)
-	if !ok {
-		properties = node{}
-		schema["properties"] = properties
-	}
-	docs := metav1.TypeMeta{}.SwaggerDoc()
-	properties["apiVersion"] = node{"type": "string", "description": docs["apiVersion"]}
-	properties["kind"] = node{"type": "string", "description": docs["kind"]}
-	properties["metadata"] = node{"description": metadataDoc, "$ref": rootV2 + metaPrefix + "ObjectMeta"}
+	describeMeta(schema, node{"description": metadataDoc, "$ref": rootV2 + metaPrefix + "ObjectMeta"})
 	return schema, nil
 }
 
