@@ -33,6 +33,8 @@ PACKAGES = $$(go list ./... | grep -v '/test/e2e$$')
 RUNTIME_DEPS := containerd=containerd runc=runc /usr/lib/cni/bridge=containernetworking-plugins ip=iproute2 nft=nftables \
 	catatonit=catatonit busybox=busybox-static
 ARM_DEPS := qemu-aarch64-static=qemu-user-static
+# What unit tests compare with or meet.
+TEST_DEPS := mosquitto=mosquitto fw_printenv=libubootenv-tool mkfs.ext4=e2fsprogs
 
 .PHONY: help
 help: ## list the targets
@@ -98,7 +100,7 @@ sim: build ## a fleet of DEVICES devices over CARRIER (grpc or mqtt) in two proc
 
 .PHONY: test
 test: deps build kubectl helm images ## all tests: unit, in-process cluster, end to end on real containerd (as root)
-	@tools/deps.sh mosquitto=mosquitto
+	@tools/deps.sh $(TEST_DEPS)
 	go test $(PACKAGES)
 	$(MAKE) --no-print-directory clients
 	$(MAKE) --no-print-directory e2e
@@ -142,7 +144,7 @@ conformance: deps build kubectl ## FOCUS='regexp' of Kubernetes' own suite; the 
 
 .PHONY: race
 race: ## unit and in-process tests under the race detector
-	@tools/deps.sh gcc=gcc /usr/include/stdlib.h=libc6-dev
+	@tools/deps.sh gcc=gcc /usr/include/stdlib.h=libc6-dev $(TEST_DEPS)
 	CGO_ENABLED=1 go test -race -short -timeout 20m $(PACKAGES)
 
 .PHONY: lint

@@ -14,6 +14,7 @@ import (
 
 	"github.com/shoal-edge/shoal/agent/runtime"
 	"github.com/shoal-edge/shoal/agent/runtime/fake"
+	"github.com/shoal-edge/shoal/test/need"
 )
 
 // plug makes a device node of memory devices, which every kernel has: number 1:minor.
@@ -24,7 +25,7 @@ func plug(t *testing.T, file string, minor uint32) {
 		return
 	}
 	if err := unix.Mknod(file, unix.S_IFCHR|0o600, int(unix.Mkdev(1, minor))); err != nil {
-		t.Skip("needs the right to make device nodes: ", err)
+		need.Missing(t, "needs the right to make device nodes: %v", err)
 	}
 }
 

@@ -12,18 +12,21 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-edge/shoal/test/need"
 )
 
 // inNamespace moves the test's goroutine to a network namespace of its own, with a link 192.0.2.1/24. The thread is not
 // unlocked, so it ends with the goroutine and takes the namespace with it.
 func inNamespace(t *testing.T) {
 	t.Helper()
-	if testing.Short() || os.Getuid() != 0 {
-		t.Skip("needs root to make a network namespace")
+	if testing.Short() {
+		t.Skip("makes a network namespace")
 	}
+	need.Root(t)
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("cannot make a network namespace here: %v", err)
+		need.Missing(t, "cannot make a network namespace here: %v", err)
 	}
 	link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "lan"}, PeerName: "peer"}
 	if err := netlink.LinkAdd(link); err != nil {
@@ -90,7 +93,7 @@ func TestApply(t *testing.T) {
 	}
 	out, err := exec.Command("nft", "list", "table", "ip", "shoal").CombinedOutput()
 	if err != nil {
-		t.Skipf("nft does not work here: %s", out)
+		need.Missing(t, "nft does not work here: %s", out)
 	}
 	if s := string(out); strings.Count(s, "masquerade") != 1 || !strings.Contains(s, "10.42.2.0/24") || strings.Contains(s, "10.42.3.0/24") {
 		t.Errorf("nftables rules:\n%s", s)

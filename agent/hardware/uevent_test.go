@@ -3,11 +3,13 @@ package hardware_test
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/shoal-edge/shoal/agent/hardware"
+	"github.com/shoal-edge/shoal/test/need"
 )
 
 func message(parts ...string) []byte { return []byte(strings.Join(parts, "\x00") + "\x00") }
@@ -44,13 +46,12 @@ func FuzzConcerns(f *testing.F) {
 
 // The kernel itself tells of a device: writing to a device's uevent file has it send one.
 func TestWatchTheKernel(t *testing.T) {
-	const file = "/sys/class/tty/ttyS0/uevent"
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
+	need.Root(t)
+	ports, err := filepath.Glob("/sys/class/tty/*/device") // those that have hardware
+	if err != nil || len(ports) == 0 {
+		need.Missing(t, "needs a tty with hardware: %v", err)
 	}
-	if _, err := os.Stat(file); err != nil {
-		t.Skip("needs a tty with hardware")
-	}
+	file := filepath.Join(filepath.Dir(ports[0]), "uevent")
 	ctx, cancel := context.WithCancel(t.Context())
 	heard := make(chan struct{}, 1)
 	done := make(chan error, 1)
@@ -64,7 +65,7 @@ func TestWatchTheKernel(t *testing.T) {
 	}()
 	for told := false; !told; {
 		if err := os.WriteFile(file, []byte("add"), 0o600); err != nil {
-			t.Skip(err) // sysfs is read-only in a container
+			need.Missing(t, "%v: sysfs is read-only in a container", err)
 		}
 		select {
 		case <-heard:

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/shoal-edge/shoal/agent/pod"
+	"github.com/shoal-edge/shoal/test/need"
 )
 
 func TestPersistentVolumes(t *testing.T) {
@@ -88,9 +89,7 @@ func TestMemoryFor(t *testing.T) {
 
 // What is in a volume belongs to the pod's group, also what was there before; the second time nothing is walked through.
 func TestVolumeGroup(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "sub", "file")
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {

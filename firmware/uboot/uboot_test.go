@@ -12,6 +12,7 @@ import (
 
 	"github.com/shoal-edge/shoal/firmware"
 	"github.com/shoal-edge/shoal/firmware/conformance"
+	"github.com/shoal-edge/shoal/test/need"
 )
 
 // machine boots by a real environment in files.
@@ -131,10 +132,7 @@ func TestCounterWraps(t *testing.T) {
 
 // TestWithUBootsOwnTools: what we write, U-Boot's fw_printenv reads, and what fw_setenv writes, we read.
 func TestWithUBootsOwnTools(t *testing.T) {
-	printenv, err := exec.LookPath("fw_printenv")
-	if err != nil {
-		t.Skip("libubootenv-tool is not installed")
-	}
+	printenv, setenv := need.Command(t, "fw_printenv"), need.Command(t, "fw_setenv")
 	m := newMachine(t, 2)
 	if err := m.Backend(t).Arm(t.Context(), "b", 3); err != nil {
 		t.Fatal(err)
@@ -148,7 +146,7 @@ func TestWithUBootsOwnTools(t *testing.T) {
 	if err != nil || string(out) != "shoal_try=b\n" {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if out, err := exec.CommandContext(t.Context(), "fw_setenv", "-c", config, "their", "value").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), setenv, "-c", config, "their", "value").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	vars, _, _, err := (&environment{places: m.places}).read()

@@ -18,6 +18,8 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/shoal-edge/shoal/test/need"
 )
 
 // TestMain lets the test binary play the part of a run that is killed.
@@ -32,23 +34,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// need skips a test where it cannot run. In CI, which sets SHOAL_E2E, that is a failure.
-func need(t *testing.T) {
+// needs is what every test of faults needs.
+func needs(t *testing.T) {
 	t.Helper()
-	refuse := t.Skipf
-	if os.Getenv("SHOAL_E2E") != "" {
-		refuse = t.Fatalf
-	}
 	if testing.Short() {
 		t.Skip("makes namespaces: not with -short")
 	}
-	if os.Geteuid() != 0 {
-		refuse("makes namespaces: needs root")
-	}
+	need.Root(t)
 	for _, tool := range []string{"ip", "nft", "nsenter", "catatonit"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			refuse("%v; run make deps", err)
-		}
+		need.Command(t, tool)
 	}
 }
 
@@ -82,7 +76,7 @@ func binaries(t *testing.T) (product, failpoints string) {
 
 // TestChaos is the short form of make chaos: 20 episodes, half of them with failpoints.
 func TestChaos(t *testing.T) {
-	need(t)
+	needs(t)
 	product, failpoints := binaries(t)
 	cfg := Config{
 		Name: "chaost", Subnet: 212, Shoal: product, Failpoints: failpoints, Seed: 0, Episodes: 2 * block, Short: true,
@@ -104,7 +98,7 @@ func (w logWriter) Write(p []byte) (int, error) {
 // TestStaleReadIsCaught shows that the checker sees through a client that reads an old state from a server that is cut off and
 // takes it for the present; and that the servers do not do so by themselves.
 func TestStaleReadIsCaught(t *testing.T) {
-	need(t)
+	needs(t)
 	product, _ := binaries(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -188,7 +182,7 @@ func beKilled(binary string) {
 
 // TestNothingIsLeftAfterAKill kills a run, and lets the next of its name clean up.
 func TestNothingIsLeftAfterAKill(t *testing.T) {
-	need(t)
+	needs(t)
 	product, _ := binaries(t)
 	self, err := os.Executable()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/shoal-edge/shoal/cmd/shoal/fleet"
+	"github.com/shoal-edge/shoal/test/need"
 )
 
 // accessBed is a server in this process, and the real kubectl.
@@ -21,13 +22,7 @@ type accessBed struct {
 
 func newAccessBed(t *testing.T) *accessBed {
 	t.Helper()
-	kubectl, err := filepath.Abs(filepath.Join("..", "..", "bin", "kubectl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(kubectl); err != nil && os.Getenv("SHOAL_E2E") == "" {
-		t.Skip("not built: make kubectl")
-	}
+	kubectl := need.Built(t, "../..", "kubectl")
 	f, err := fleet.New(fleet.Config{Dir: t.TempDir(), Servers: 1, Version: "test", Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 // one is ten years behind and one ten years ahead. Each of them leads for a while; what is written under one is there under the
 // others, and nobody takes a device for dead.
 func TestClocks(t *testing.T) {
-	need(t, "ip")
+	needs(t, "ip")
 	s := newSite(t, buildWithClock(t))
 	year := int64(365 * 24 * time.Hour / time.Second)
 	s.Add("server-1", "server", clock(1000-time.Now().Unix())) // a quarter of an hour after the epoch

@@ -7,35 +7,27 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/shoal-edge/shoal/test/need"
 	"github.com/shoal-edge/shoal/test/scenario"
 )
 
-// need skips a test where it cannot run. In CI, which sets SHOAL_E2E, that is a failure.
-func need(t *testing.T, command string) {
+// needs is what every test here needs, and a command.
+func needs(t *testing.T, command string) {
 	t.Helper()
-	refuse := t.Skipf
-	if os.Getenv("SHOAL_E2E") != "" {
-		refuse = t.Fatalf
-	}
 	if testing.Short() {
 		t.Skip("end to end: not with -short")
 	}
-	if os.Geteuid() != 0 {
-		refuse("end to end: needs root")
-	}
-	if _, err := exec.LookPath(command); err != nil {
-		refuse("end to end: %v; run make deps", err)
-	}
+	need.Root(t)
+	need.Command(t, command)
 }
 
 // TestCluster is the main job and what builds on it, on one cluster.
 func TestCluster(t *testing.T) {
-	need(t, "containerd")
+	needs(t, "containerd")
 	env, err := scenario.New("e2e", 1, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

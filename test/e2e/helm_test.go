@@ -1,10 +1,10 @@
 package e2e
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/shoal-edge/shoal/test/need"
 )
 
 // helmSteps are a chart's life; want and a ! in front of args are as for kubectl's steps. The chart brings the definition of a kind
@@ -34,13 +34,7 @@ var after = map[string]step{
 
 // TestHelm takes a chart through its life with the real helm, against a server in this process whose pods only look as if they ran.
 func TestHelm(t *testing.T) {
-	helm, err := filepath.Abs(filepath.Join("..", "..", "bin", "helm"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(helm); err != nil && os.Getenv("SHOAL_E2E") == "" {
-		t.Skip("not built: make helm")
-	}
+	helm := need.Built(t, "../..", "helm")
 	b := newAccessBed(t)
 	kubectl := b.kubectl
 	b.env = []string{"HELM_CACHE_HOME=" + b.home, "HELM_CONFIG_HOME=" + b.home, "HELM_DATA_HOME=" + b.home}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shoal-edge/shoal/test/need"
 	"github.com/shoal-edge/shoal/test/site"
 )
 
@@ -52,10 +53,7 @@ func (s *ownSite) tryWrite(at *site.Member, name string, patience time.Duration)
 }
 
 func (s *ownSite) kubectl(ctx context.Context, at *site.Member, args ...string) (string, error) {
-	kubectl, err := filepath.Abs("../../bin/kubectl")
-	if err != nil {
-		return "", err
-	}
+	kubectl := need.Built(s.t, "../..", "kubectl")
 	args = append([]string{"--kubeconfig", at.Kubeconfig(), "--request-timeout=5s"}, args...)
 	out, err := exec.CommandContext(ctx, kubectl, args...).CombinedOutput()
 	return string(out), err

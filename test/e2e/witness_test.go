@@ -1,19 +1,16 @@
 package e2e
 
 import (
-	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/shoal-edge/shoal/test/need"
 )
 
 // TestWitness takes a site of two servers and a witness through the loss of each of them.
 func TestWitness(t *testing.T) {
-	need(t, "ip")
-	shoal, err := filepath.Abs("../../bin/shoal")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newSite(t, shoal)
+	needs(t, "ip")
+	s := newSite(t, need.Built(t, "../..", "shoal"))
 	first, second, witness := s.Add("server-1", "server"), s.Add("server-2", "server"), s.Add("witness-1", "witness")
 	s.Voters(3)
 	s.Await(witness, "readyz", "ok")

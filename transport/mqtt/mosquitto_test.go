@@ -15,6 +15,7 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/shoal-edge/shoal/pki"
+	"github.com/shoal-edge/shoal/test/need"
 	"github.com/shoal-edge/shoal/transport"
 	"github.com/shoal-edge/shoal/transport/mqtt"
 	"github.com/shoal-edge/shoal/transport/transporttest"
@@ -22,19 +23,8 @@ import (
 
 // TestSuiteMosquitto has the servers and the devices meet at Mosquitto, configured as configs/mosquitto says.
 func TestSuiteMosquitto(t *testing.T) {
-	if _, err := mosquittoPath(); err != nil {
-		t.Skip(err)
-	}
+	need.Command(t, "mosquitto")
 	transporttest.Run(t, func(t *testing.T) transporttest.Lab { return &mosquittoLab{lab: newLab(t)} })
-}
-
-func mosquittoPath() (string, error) {
-	if path, err := exec.LookPath("mosquitto"); err == nil {
-		return path, nil
-	}
-	const path = "/usr/sbin/mosquitto"
-	_, err := os.Stat(path)
-	return path, err
 }
 
 type mosquittoLab struct{ *lab }
@@ -63,10 +53,7 @@ func (l *mosquittoLab) Listen(t *testing.T, name string, a transport.Acceptor) s
 // startMosquitto starts one with the documented configuration, its paths and port moved.
 func startMosquitto(t *testing.T, l *lab, name string) (id *pki.Identity, address string, kill func()) {
 	t.Helper()
-	path, err := mosquittoPath()
-	if err != nil {
-		t.Skip(err)
-	}
+	path := need.Command(t, "mosquitto")
 	dir := t.TempDir()
 	key, err := pki.NewKey()
 	if err != nil {

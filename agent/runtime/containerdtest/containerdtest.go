@@ -26,6 +26,7 @@ import (
 	"github.com/shoal-edge/shoal/agent/runtime/cri"
 	"github.com/shoal-edge/shoal/agent/runtime/image"
 	"github.com/shoal-edge/shoal/network"
+	"github.com/shoal-edge/shoal/test/need"
 )
 
 // Image is a busybox image that every Daemon has.
@@ -50,9 +51,7 @@ func Start(t testing.TB) *Daemon {
 	if testing.Short() {
 		t.Skip("needs containerd")
 	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
+	need.Root(t)
 	busybox, err := os.ReadFile("/bin/busybox")
 	if err != nil {
 		t.Fatalf("apt-get install busybox-static: %v", err)

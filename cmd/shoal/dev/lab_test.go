@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/shoal-edge/shoal/test/need"
 )
 
 // TestMain lets the test binary play the part of a lab's owner that is killed.
@@ -35,12 +37,11 @@ func ownLab(name string) {
 
 func needLab(t *testing.T) {
 	t.Helper()
-	if testing.Short() || os.Geteuid() != 0 {
-		t.Skip("makes namespaces: needs root and no -short")
+	if testing.Short() {
+		t.Skip("makes namespaces")
 	}
-	if _, err := exec.LookPath("containerd"); err != nil {
-		t.Skip("needs containerd: make deps")
-	}
+	need.Root(t)
+	need.Command(t, "containerd")
 }
 
 // held names what of a lab is on the machine.
@@ -208,7 +209,7 @@ func TestHolderOfAnotherProcess(t *testing.T) {
 func TestSerialPort(t *testing.T) {
 	s, err := newSerialPort()
 	if err != nil {
-		t.Skip("no pseudo-terminals here:", err)
+		need.Missing(t, "no pseudo-terminals here: %v", err)
 	}
 	defer func() { _ = s.Close() }()
 	line, err := os.OpenFile(s.path, os.O_RDWR, 0)
