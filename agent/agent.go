@@ -6,6 +6,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"runtime"
@@ -19,6 +20,7 @@ import (
 	"github.com/shoal-edge/shoal/agent/deviceplugin"
 	"github.com/shoal-edge/shoal/agent/hardware"
 	containers "github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/runtime/archive"
 	"github.com/shoal-edge/shoal/agent/static"
 	"github.com/shoal-edge/shoal/agent/volume"
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
@@ -71,6 +73,9 @@ type Config struct {
 	// RegistryConfDir gets a hosts.toml for each of Registries. Empty: none is written.
 	RegistryConfDir string
 	Registries      []Registry
+	// Seeds is a folder with archives of images, which Import puts into the runtime; empty: none is looked for.
+	Seeds  string
+	Import func(ctx context.Context, file io.Reader) ([]archive.Named, error)
 	// MaxLog is how large a container's log grows, in bytes, before it is rotated; the one before is kept too. Default: 10 MiB.
 	MaxLog int64
 	// ImageGCHigh is how full, in percent, the disk of images is when images are removed, and ImageGCLow when that is enough.
@@ -107,6 +112,8 @@ type Agent struct {
 	ready atomic.Bool
 	// saving and networking wake the goroutines that write statuses and apply the network.
 	saving, networking, nodeChanged chan struct{}
+	// seeding wakes the goroutine that imports archives of images.
+	seeding chan struct{}
 	// replugged wakes the goroutine that looks at the hardware; deaf: the kernel does not tell when to.
 	replugged chan struct{}
 	deaf      atomic.Bool
@@ -166,7 +173,7 @@ func New(c Config) (*Agent, error) {
 		saving: make(chan struct{}, 1), networking: make(chan struct{}, 1), nodeChanged: make(chan struct{}, 1),
 		pods: map[string]*worker{}, owners: map[string]*worker{}, statuses: map[string]transport.Item{}, unsaved: map[string][]byte{},
 		pressed: map[corev1.NodeConditionType]time.Time{}, sensors: realSensors(), cgroups: cgroupRoot,
-		replugged: make(chan struct{}, 1),
+		replugged: make(chan struct{}, 1), seeding: make(chan struct{}, 1),
 	}
 	if c.StaticPods != "" {
 		a.static = &static.Folder{Dir: c.StaticPods, NodeName: c.NodeName, Logger: c.Logger}
@@ -231,6 +238,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { a.tokens.run(ctx, a.tokenChanged); return nil })
 	if a.c.PluginSocket != "" {
 		g.Go(func() error { a.keepPlugins(ctx); return nil })
+	}
+	if a.c.Seeds != "" {
+		g.Go(func() error { a.keepSeeds(ctx); return nil })
 	}
 	<-outside.Done()
 	if a.c.GoesDown != nil && a.c.GoesDown() {
@@ -333,6 +343,7 @@ func (a *Agent) resync(ctx context.Context) error {
 		return err
 	}
 	a.ready.Store(true)
+	wake(a.seeding)
 	a.relist(ctx)
 	a.mu.Lock()
 	for _, w := range a.pods {

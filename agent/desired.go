@@ -58,11 +58,7 @@ func (a *Agent) changed(key string) {
 	case runtimeClasses:
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		for _, w := range a.pods {
-			if w.waiting.Load() {
-				w.again()
-			}
-		}
+		a.wakeWaiting()
 	case firmwareKey, releaseKey:
 		a.tellFirmware()
 	case "node":

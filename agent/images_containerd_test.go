@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,6 +11,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -23,7 +26,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/runtime/archive"
 	"github.com/shoal-edge/shoal/agent/runtime/containerdtest"
+	"github.com/shoal-edge/shoal/agent/runtime/cri"
 	"github.com/shoal-edge/shoal/agent/runtime/image"
 )
 
@@ -221,5 +226,45 @@ func TestLimitsOnContainerd(t *testing.T) {
 	}
 	if got := b.get("/containerLogs/default/limited/main"); !strings.HasPrefix(got, "200 ") {
 		t.Errorf("the logs of an evicted pod: %q", got)
+	}
+}
+
+// A device imports what is put into its folder of archives, once all of it is there, and the pods that wait for the image start.
+func TestSeedsOnContainerd(t *testing.T) {
+	b := newBoard(t, func(c *Config) {
+		c.Seeds = filepath.Join(c.DataDir, "seeds")
+		c.Import = func(ctx context.Context, file io.Reader) ([]archive.Named, error) {
+			return c.Runtime.(*cri.Runtime).ImportArchive(ctx, file)
+		}
+	})
+	busybox, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := image.Build(image.Config{
+		Ref: "factory.example/press:1", Cmd: []string{"/bin/busybox", "sleep", "3600"}, Files: []image.File{{Path: "/bin/busybox", Content: busybox}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data bytes.Buffer
+	if _, err := img.WriteTo(&data); err != nil {
+		t.Fatal(err)
+	}
+	p := testPod("press", "")
+	c := &p.Spec.Containers[0]
+	c.Image, c.ImagePullPolicy, c.Command = img.Ref, corev1.PullNever, nil
+	b.apply(encode(t, "pods/default/press", p))
+	b.await("waiting", func() bool { w := b.container(p).State.Waiting; return w != nil && w.Reason == reasonNeverPull })
+	seed := filepath.Join(b.a.c.Seeds, "press.tar")
+	if err := os.WriteFile(seed, data.Bytes()[:data.Len()/2], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(seed, data.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.await("running", func() bool { return b.container(p).State.Running != nil })
+	if got := string(b.a.db.get(bucketMeta, seedKey+"press.tar")); !strings.HasPrefix(got, fmt.Sprint(data.Len())+" ") {
+		t.Errorf("the record is %q", got)
 	}
 }

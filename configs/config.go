@@ -158,6 +158,9 @@ type Agent struct {
 	PodPids int64 `yaml:"podPids"`
 	// ImageGC says when images that no pod needs are removed.
 	ImageGC ImageGC `yaml:"imageGC"`
+	// ImageSeeds is a folder with archives of images, as docker save and shoal image export make them, which are imported at a start and
+	// when one comes; none: nowhere. Default: images in the data folder.
+	ImageSeeds string `yaml:"imageSeeds"`
 	// Idle is how much a quiet link may cost: normal, or frugal, about 0.7 MB a month, for links that are paid by the byte. Then
 	// a device that is lost is missed after half an hour only. Default: normal.
 	Idle string `yaml:"idle"`

@@ -34,6 +34,7 @@ const (
 	DefaultCgroupParent    = "/shoal"
 	DefaultAgentListen     = "127.0.0.1:10248"
 	DefaultPluginSocket    = "device-plugins/kubelet.sock" // in the data folder
+	DefaultImageSeeds      = "images"                      // in the data folder
 )
 
 // The kinds of links, as agent.links lists them.
@@ -80,6 +81,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Agent.PluginSocket == "" {
 		c.Agent.PluginSocket = filepath.Join(c.DataDir, DefaultPluginSocket)
+	}
+	if c.Agent.ImageSeeds == "" {
+		c.Agent.ImageSeeds = filepath.Join(c.DataDir, DefaultImageSeeds)
 	}
 	for _, d := range []struct {
 		field *time.Duration

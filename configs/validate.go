@@ -246,6 +246,9 @@ func Classes() []string {
 }
 
 func (a *Agent) validateHardware() error {
+	if a.ImageSeeds != "none" && !filepath.IsAbs(a.ImageSeeds) {
+		return fmt.Errorf("agent.imageSeeds %q must be none or an absolute path", a.ImageSeeds)
+	}
 	if a.PluginSocket != "none" && (!filepath.IsAbs(a.PluginSocket) || filepath.Base(a.PluginSocket) != "kubelet.sock") {
 		return fmt.Errorf("agent.pluginSocket %q must be none or the absolute path of a kubelet.sock", a.PluginSocket)
 	}

@@ -16,9 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/fsnotify/fsnotify"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
@@ -27,6 +25,7 @@ import (
 	"k8s.io/kubernetes/pkg/apis/core/validation"
 	"sigs.k8s.io/yaml"
 
+	"github.com/shoal-edge/shoal/agent/incoming"
 	"github.com/shoal-edge/shoal/agent/pod"
 )
 
@@ -40,8 +39,6 @@ const (
 const (
 	maxFiles = 100
 	maxFile  = 1 << 20
-	// settle is how long the folder must be at rest: an editor writes a file in several steps.
-	settle = 200 * time.Millisecond
 )
 
 // Folder is where static pods come from.
@@ -217,31 +214,8 @@ func selfContained(p *corev1.Pod) error {
 
 // Watch calls changed when something in the folder may have changed, until ctx ends. A folder that is not there is made.
 func (f *Folder) Watch(ctx context.Context, changed func()) error {
-	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
+	if err := incoming.Watch(ctx, f.Dir, changed); err != nil {
 		return fmt.Errorf("static pods: %w", err)
 	}
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("static pods: %w", err)
-	}
-	defer func() { _ = watcher.Close() }()
-	if err := watcher.Add(f.Dir); err != nil {
-		return fmt.Errorf("static pods: %w", err)
-	}
-	changed() // what happened before the watch
-	timer := time.NewTimer(settle)
-	timer.Stop()
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case err := <-watcher.Errors:
-			return fmt.Errorf("static pods: %w", err)
-		case <-watcher.Events:
-			timer.Reset(settle)
-		case <-timer.C:
-			changed()
-		}
-	}
+	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -78,33 +77,15 @@ func saveSnapshot(ctx context.Context, client *kube.Client, path string, stderr 
 		return info, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".partial-*")
-	if err != nil {
-		return info, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, file.Close(), os.Remove(file.Name()))
+	err = replaceFile(path, func(w io.Writer) error {
+		bar := newProgress(stderr, "saving", response.ContentLength)
+		defer bar.end()
+		if info, err = raft.InspectSnapshot(io.TeeReader(response.Body, io.MultiWriter(w, bar))); err != nil {
+			return fmt.Errorf("%w; the server may have stopped meanwhile, try again", err)
 		}
-	}()
-	bar := newProgress(stderr, "saving", response.ContentLength)
-	buffered := bufio.NewWriterSize(file, 1<<20)
-	info, err = raft.InspectSnapshot(io.TeeReader(response.Body, io.MultiWriter(buffered, bar)))
-	bar.end()
-	if err != nil {
-		return info, fmt.Errorf("%w; the server may have stopped meanwhile, try again", err)
-	}
-	if err := errors.Join(buffered.Flush(), file.Sync()); err != nil {
-		return info, err
-	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return info, err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return info, errors.Join(err, file.Close())
-	}
-	return info, errors.Join(dir.Sync(), dir.Close(), file.Close())
+		return nil
+	})
+	return info, err
 }
 
 func (s *snapshotCommand) inspect() *cobra.Command {
@@ -325,7 +306,11 @@ func (p *progress) Write(b []byte) (int, error) {
 
 func (p *progress) tell(end string) {
 	// The picture is for people: if it cannot be drawn, the transfer goes on.
-	_, _ = fmt.Fprintf(p.w, "\r%s: %d of %d KiB%s", p.verb, p.done>>10, p.total>>10, end)
+	of := ""
+	if p.total > 0 {
+		of = fmt.Sprintf(" of %d", p.total>>10)
+	}
+	_, _ = fmt.Fprintf(p.w, "\r%s: %d%s KiB%s", p.verb, p.done>>10, of, end)
 }
 
 func (p *progress) end() {

@@ -7,20 +7,17 @@ import (
 	"io"
 
 	events "github.com/containerd/containerd/api/services/events/v1"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/runtime/content"
 )
-
-// namespace is where containerd's CRI plugin keeps everything.
-const namespace = "k8s.io"
 
 // Watch implements runtime.Runtime with containerd's events of ended tasks.
 func (r *Runtime) Watch(ctx context.Context, f func(runtime.Event)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	filter := fmt.Sprintf(`topic=="/tasks/exit",namespace==%q`, namespace)
+	filter := fmt.Sprintf(`topic=="/tasks/exit",namespace==%q`, content.Namespace)
 	stream, err := events.NewEventsClient(r.conn).Subscribe(ctx, &events.SubscribeRequest{Filters: []string{filter}})
 	if err != nil {
 		return r.failed("events", err)
@@ -76,9 +73,4 @@ func exited(message []byte) string {
 		return ""
 	}
 	return container
-}
-
-// inNamespace marks calls to containerd's own services.
-func inNamespace(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, "containerd-namespace", namespace)
 }

@@ -1,72 +1,63 @@
 package cri
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 
-	content "github.com/containerd/containerd/api/services/content/v1"
-	images "github.com/containerd/containerd/api/services/images/v1"
-	leases "github.com/containerd/containerd/api/services/leases/v1"
-	"github.com/containerd/containerd/api/types"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
-
 	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/runtime/archive"
+	"github.com/shoal-edge/shoal/agent/runtime/content"
 	"github.com/shoal-edge/shoal/agent/runtime/image"
 )
 
-const chunk = 1 << 20
+// Content is the runtime's content and image stores.
+func (r *Runtime) Content() *content.Store { return content.New(r.conn) }
 
 // Import puts an image made on this device into containerd, and returns when pods can use it.
 func (r *Runtime) Import(ctx context.Context, img image.Image) error {
-	raw := inNamespace(ctx)
-	// Until the image names them, the blobs belong to nothing: the lease keeps the garbage collector off.
-	lease, err := leases.NewLeasesClient(r.conn).Create(raw, &leases.CreateRequest{
-		ID:     "shoal-import-" + img.Manifest.Digest,
-		Labels: map[string]string{"containerd.io/gc.expire": time.Now().Add(time.Hour).Format(time.RFC3339)},
-	})
-	if err != nil && status.Code(err) != codes.AlreadyExists {
-		return r.failed("import image", err)
+	store := r.Content()
+	leased, release, err := store.Lease(ctx, "shoal-import-"+img.Manifest.Digest)
+	if err != nil {
+		return fmt.Errorf("import image %s: %w", img.Ref, err)
 	}
-	id := "shoal-import-" + img.Manifest.Digest
-	if lease != nil {
-		id = lease.Lease.ID
-	}
-	leased := metadata.AppendToOutgoingContext(raw, "containerd-lease", id)
 	for i, b := range img.Blobs {
 		var labels map[string]string
 		if i == len(img.Blobs)-1 {
 			labels = references(img.Blobs[:i])
 		}
-		if err := r.writeBlob(leased, b, labels); err != nil {
+		if _, err := store.Write(leased, b.Descriptor, labels, bytes.NewReader(b.Data)); err != nil {
 			return fmt.Errorf("import image %s: %w", img.Ref, err)
 		}
 	}
-	target := &types.Descriptor{MediaType: img.Manifest.MediaType, Digest: img.Manifest.Digest, Size: img.Manifest.Size}
-	record := &images.Image{Name: img.Ref, Target: target, Labels: map[string]string{"io.cri-containerd.image": "managed"}}
-	client := images.NewImagesClient(r.conn)
-	_, err = client.Create(leased, &images.CreateImageRequest{Image: record})
-	if status.Code(err) == codes.AlreadyExists {
-		_, err = client.Update(leased, &images.UpdateImageRequest{Image: record})
+	if err := errors.Join(store.Name(leased, img.Ref, img.Manifest), release()); err != nil {
+		return fmt.Errorf("import image %s: %w", img.Ref, err)
 	}
+	return r.awaitImage(ctx, img.Ref, img.ID())
+}
+
+// ImportArchive puts the images of an archive into containerd, and returns when pods can use them; see archive.Import.
+func (r *Runtime) ImportArchive(ctx context.Context, file io.Reader, names ...string) ([]archive.Named, error) {
+	all, err := archive.Import(ctx, r.Content(), file, names...)
 	if err != nil {
-		return r.failed("import image "+img.Ref, err)
+		return all, err
 	}
-	if _, err := leases.NewLeasesClient(r.conn).Delete(raw, &leases.DeleteRequest{ID: id}); err != nil && status.Code(err) != codes.NotFound {
-		return r.failed("import image "+img.Ref, err)
+	for _, img := range all {
+		if err := r.awaitImage(ctx, img.Name, img.ID); err != nil {
+			return all, err
+		}
 	}
-	return r.awaitImage(ctx, img)
+	return all, nil
 }
 
 // awaitImage waits until the CRI plugin, which hears of images by events, knows the image.
-func (r *Runtime) awaitImage(ctx context.Context, img image.Image) error {
+func (r *Runtime) awaitImage(ctx context.Context, ref, id string) error {
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		found, err := r.Image(ctx, img.Ref)
-		if err == nil && found.ID == img.ID() {
+		found, err := r.Image(ctx, ref)
+		if err == nil && found.ID == id {
 			return nil
 		}
 		if err != nil && !errors.Is(err, runtime.ErrNotFound) {
@@ -74,7 +65,7 @@ func (r *Runtime) awaitImage(ctx context.Context, img image.Image) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("import image %s: %w", img.Ref, ctx.Err())
+			return fmt.Errorf("import image %s: %w", ref, ctx.Err())
 		case <-time.After(wait):
 		}
 	}
@@ -91,35 +82,4 @@ func references(blobs []image.Blob) map[string]string {
 		labels[name] = b.Digest
 	}
 	return labels
-}
-
-func (r *Runtime) writeBlob(ctx context.Context, b image.Blob, labels map[string]string) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := content.NewContentClient(r.conn).Write(ctx)
-	if err != nil {
-		return r.failed("write blob", err)
-	}
-	for offset := 0; ; offset += chunk {
-		data := b.Data[min(offset, len(b.Data)):min(offset+chunk, len(b.Data))]
-		q := &content.WriteContentRequest{
-			Action: content.WriteAction_WRITE, Ref: "shoal-" + b.Digest, Total: b.Size, Expected: b.Digest, Offset: int64(offset), Data: data,
-		}
-		last := offset+chunk >= len(b.Data)
-		if last {
-			q.Action, q.Labels = content.WriteAction_COMMIT, labels
-		}
-		if err := stream.Send(q); err != nil && !errors.Is(err, io.EOF) { // on EOF, Recv has the reason
-			return r.failed("write blob", err)
-		}
-		switch _, err := stream.Recv(); {
-		case status.Code(err) == codes.AlreadyExists:
-			return nil
-		case err != nil:
-			return r.failed("write blob", err)
-		}
-		if last {
-			return nil
-		}
-	}
 }

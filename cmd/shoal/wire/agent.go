@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 
 	"github.com/shoal-edge/shoal/agent"
 	"github.com/shoal-edge/shoal/agent/hardware"
-	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/runtime/archive"
 	"github.com/shoal-edge/shoal/agent/runtime/cri"
 	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/network"
@@ -72,8 +73,12 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 	a.closers = append(a.closers, asker.close)
 	config.Tokens = asker.ask
 	if config.Runtime == nil {
-		if config.Runtime, err = a.containerd(); err != nil {
+		r, err := a.containerd()
+		if err != nil {
 			return nil, err
+		}
+		config.Runtime, config.Import = r, func(ctx context.Context, file io.Reader) ([]archive.Named, error) {
+			return r.ImportArchive(ctx, file)
 		}
 		config.Network = network.New(network.Config{
 			CNIConfDir: o.Config.Agent.CNIConfDir,
@@ -139,6 +144,9 @@ func agentConfig(o Options) agent.Config {
 		if settings.PluginSocket != "none" {
 			config.PluginSocket = settings.PluginSocket
 		}
+		if settings.ImageSeeds != "none" {
+			config.Seeds = settings.ImageSeeds
+		}
 	} else {
 		config.Devices = found.Declared // what is not a device of its own has no hardware
 	}
@@ -148,7 +156,7 @@ func agentConfig(o Options) agent.Config {
 	return config
 }
 
-func (a *Agent) containerd() (runtime.Runtime, error) {
+func (a *Agent) containerd() (*cri.Runtime, error) {
 	r, err := cri.New(cri.Config{Socket: a.o.Config.Agent.Containerd, Logger: a.o.Logger})
 	if err != nil {
 		return nil, err
