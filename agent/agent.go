@@ -76,6 +76,10 @@ type Config struct {
 	// Seeds is a folder with archives of images, which Import puts into the runtime; empty: none is looked for.
 	Seeds  string
 	Import func(ctx context.Context, file io.Reader) ([]archive.Named, error)
+	// Mirror is where this device's containerd asks for what neighbours have, a URL; empty: nowhere. Turn returns when this device should
+	// fetch an image; nil: at once. share.Sharer does both.
+	Mirror string
+	Turn   func(ctx context.Context, ref string, waiting func(neighbour string)) (end func(ok bool))
 	// MaxLog is how large a container's log grows, in bytes, before it is rotated; the one before is kept too. Default: 10 MiB.
 	MaxLog int64
 	// ImageGCHigh is how full, in percent, the disk of images is when images are removed, and ImageGCLow when that is enough.

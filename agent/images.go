@@ -12,6 +12,7 @@ import (
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/runtime/archive"
 )
 
 // offlinePatience is how long a registry may take over an image that the pod has run before, on a device that may have no link.
@@ -54,17 +55,19 @@ func (a *Agent) ensureImage(ctx context.Context, p *corev1.Pod, c *corev1.Contai
 }
 
 // pull fetches the container's image, with one login after the other until one is not refused.
-func (a *Agent) pull(ctx context.Context, p *corev1.Pod, c *corev1.Container, s *criapi.PodSandboxConfig, impatient bool) error {
-	release, err := acquire(ctx, a.pulls)
-	if err != nil {
-		return err
-	}
-	defer release()
+func (a *Agent) pull(ctx context.Context, p *corev1.Pod, c *corev1.Container, s *criapi.PodSandboxConfig, impatient bool) (err error) {
 	if impatient {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, offlinePatience)
 		defer cancel()
 	}
+	end := a.turn(ctx, p, c)
+	defer func() { end(err == nil) }()
+	release, err := acquire(ctx, a.pulls)
+	if err != nil {
+		return err
+	}
+	defer release()
 	begin := time.Now()
 	a.event(p, c.Name, corev1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", c.Image))
 	var first error
@@ -84,6 +87,27 @@ func (a *Agent) pull(ctx context.Context, p *corev1.Pod, c *corev1.Container, s 
 		}
 	}
 	return first
+}
+
+// turn waits while a neighbour fetches the image, so that it comes to a site once.
+func (a *Agent) turn(ctx context.Context, p *corev1.Pod, c *corev1.Container) (end func(ok bool)) {
+	if a.c.Turn == nil {
+		return func(bool) {}
+	}
+	return a.c.Turn(ctx, archive.Familiar(c.Image), func(neighbour string) {
+		a.event(p, c.Name, corev1.EventTypeNormal, "Pulling", fmt.Sprintf("Waiting for %s, which is pulling image %q", neighbour, c.Image))
+	})
+}
+
+// Neighbours are the other devices of this device's network, by name, with their addresses.
+func (a *Agent) Neighbours() map[string]string {
+	all := map[string]string{}
+	for _, p := range a.networkState().Peers {
+		if len(p.Addresses) > 0 {
+			all[p.Name] = p.Addresses[0].String()
+		}
+	}
+	return all
 }
 
 // refused reports whether a registry has answered, and said no. containerd tells that in words only.

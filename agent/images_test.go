@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,29 +132,62 @@ func TestSplitImage(t *testing.T) {
 }
 
 func TestRegistryHosts(t *testing.T) {
+	const near = "http://127.0.0.1:6447"
 	for _, tc := range []struct {
 		registry Registry
+		near     string
 		want     string
 	}{
-		{Registry{Host: "r.example.com", Endpoint: "http://192.0.2.2:5000"}, `server = "http://192.0.2.2:5000"
+		{Registry{Host: "r.example.com", Endpoint: "http://192.0.2.2:5000"}, "", ours + `server = "http://192.0.2.2:5000"
 capabilities = ["pull", "resolve"]
 
 [host."http://192.0.2.2:5000"]
 capabilities = ["pull", "resolve"]
 `},
-		{Registry{Host: "docker.io", Mirrors: []string{"http://192.0.2.2:5001"}, CAFile: "/ca.pem", InsecureSkipVerify: true}, `server = "https://registry-1.docker.io"
+		{Registry{Host: "docker.io", Mirrors: []string{"http://192.0.2.2:5001"}, CAFile: "/ca.pem", InsecureSkipVerify: true}, near, ours + `server = "https://registry-1.docker.io"
 capabilities = ["pull", "resolve"]
 ca = "/ca.pem"
 skip_verify = true
+
+[host."http://127.0.0.1:6447"]
+capabilities = ["pull"]
 
 [host."http://192.0.2.2:5001"]
 capabilities = ["pull", "resolve"]
 ca = "/ca.pem"
 skip_verify = true
 `},
+		{Registry{Host: everyRegistry}, near, ours + `
+[host."http://127.0.0.1:6447"]
+capabilities = ["pull"]
+`},
 	} {
-		if diff := cmp.Diff(tc.want, tc.registry.hosts()); diff != "" {
+		if diff := cmp.Diff(tc.want, tc.registry.hosts(tc.near)); diff != "" {
 			t.Error(diff)
 		}
 	}
+}
+
+// What somebody else has set up for every registry stays.
+func TestSettingsOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	a := &Agent{c: Config{RegistryConfDir: dir, Mirror: "http://127.0.0.1:6447", Logger: slog.New(slog.DiscardHandler)}}
+	file := filepath.Join(dir, everyRegistry, "hosts.toml")
+	write := func(want string) {
+		t.Helper()
+		if err := a.writeRegistries(); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(file); !strings.Contains(string(got), want) {
+			t.Errorf("got %s", got)
+		}
+	}
+	write(ours + "\n[host.")
+	a.c.Mirror = ""
+	write(ours)
+	if err := os.WriteFile(file, []byte("server = \"https://proxy.example\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	a.c.Mirror = "http://127.0.0.1:6447"
+	write("server = \"https://proxy.example\"\n")
 }

@@ -16,9 +16,25 @@ type Registry struct {
 	Username, PasswordFile string
 }
 
-// hosts is the hosts.toml of the registry, as containerd reads it: the mirrors in their order, the registry itself
-// (server, with the settings above the first table) last.
-func (r Registry) hosts() string {
+// everyRegistry is the folder of the registries that have none of their own.
+const everyRegistry = "_default"
+
+// ours is the first line of a file that was written here. One for every registry that begins otherwise is somebody else's, and stays.
+const ours = "# Written by shoal.\n"
+
+// hosts is the hosts.toml of the registry, as containerd reads it: the neighbours first, which know pieces by their digests only, the
+// mirrors in their order, the registry itself (server, with the settings above the first table) last.
+func (r Registry) hosts(neighbours string) string {
+	var b strings.Builder
+	b.WriteString(ours)
+	near := ""
+	if neighbours != "" {
+		near = fmt.Sprintf("\n[host.%q]\ncapabilities = [\"pull\"]\n", neighbours)
+	}
+	if r.Host == everyRegistry {
+		b.WriteString(near)
+		return b.String()
+	}
 	server := r.Endpoint
 	if server == "" {
 		server = "https://" + r.Host
@@ -33,8 +49,7 @@ func (r Registry) hosts() string {
 	if r.InsecureSkipVerify {
 		settings += "skip_verify = true\n"
 	}
-	var b strings.Builder
-	_, _ = fmt.Fprintf(&b, "server = %q\n%s", server, settings)
+	_, _ = fmt.Fprintf(&b, "server = %q\n%s%s", server, settings, near)
 	hosts := r.Mirrors
 	if len(hosts) == 0 {
 		hosts = []string{server} // containerd takes no notice of a file without a host
@@ -51,22 +66,39 @@ func (a *Agent) writeRegistries() error {
 		return nil
 	}
 	for _, r := range a.c.Registries {
-		dir := filepath.Join(a.c.RegistryConfDir, r.Host)
-		file := filepath.Join(dir, "hosts.toml")
-		data := r.hosts()
-		if old, err := os.ReadFile(file); err == nil && string(old) == data {
-			continue
-		}
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("registry %s: %w", r.Host, err)
-		}
-		tmp := file + ".new"
-		if err := os.WriteFile(tmp, []byte(data), 0o644); err != nil {
-			return fmt.Errorf("registry %s: %w", r.Host, err)
-		}
-		if err := os.Rename(tmp, file); err != nil {
+		if err := writeRegistry(filepath.Join(a.c.RegistryConfDir, r.Host), r.hosts(a.c.Mirror)); err != nil {
 			return fmt.Errorf("registry %s: %w", r.Host, err)
 		}
 	}
+	every := filepath.Join(a.c.RegistryConfDir, everyRegistry)
+	old, err := os.ReadFile(filepath.Join(every, "hosts.toml"))
+	switch {
+	case err == nil && !strings.HasPrefix(string(old), ours):
+		if a.c.Mirror != "" {
+			a.c.Logger.Warn("images are not asked of neighbours: the settings for every registry are somebody else's", "folder", every)
+		}
+		return nil
+	case err != nil && a.c.Mirror == "":
+		return nil
+	}
+	if err := writeRegistry(every, Registry{Host: everyRegistry}.hosts(a.c.Mirror)); err != nil {
+		return fmt.Errorf("registries: %w", err)
+	}
 	return nil
+}
+
+// writeRegistry writes a hosts.toml, if it is not there as it should be.
+func writeRegistry(dir, data string) error {
+	file := filepath.Join(dir, "hosts.toml")
+	if old, err := os.ReadFile(file); err == nil && string(old) == data {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	tmp := file + ".new"
+	if err := os.WriteFile(tmp, []byte(data), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, file)
 }

@@ -187,8 +187,18 @@ type Agent struct {
 	// folder. Plugins look for /var/lib/kubelet/device-plugins/kubelet.sock; other sockets in its folder are removed at a start.
 	PluginSocket string     `yaml:"pluginSocket"`
 	Registries   []Registry `yaml:"registries"`
+	Neighbours   Neighbours `yaml:"neighbours"`
 	// Firmware says how this device is updated. Without it, it is not.
 	Firmware Firmware `yaml:"firmware"`
+}
+
+// Neighbours says how devices of one network give each other the pieces of images.
+type Neighbours struct {
+	// Listen is the address at which this device gives them, to devices of its cluster and network only; the port is the same on all of
+	// them. none: it neither gives nor takes. Default: :6446.
+	Listen string `yaml:"listen"`
+	// Mirror is the loopback address at which this device's containerd asks for what neighbours have. Default: 127.0.0.1:6447.
+	Mirror string `yaml:"mirror"`
 }
 
 // Firmware says how a device installs firmware.

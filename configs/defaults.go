@@ -34,7 +34,9 @@ const (
 	DefaultCgroupParent    = "/shoal"
 	DefaultAgentListen     = "127.0.0.1:10248"
 	DefaultPluginSocket    = "device-plugins/kubelet.sock" // in the data folder
-	DefaultImageSeeds      = "images"                      // in the data folder
+	DefaultNeighbours      = ":6446"
+	DefaultNeighbourMirror = "127.0.0.1:6447"
+	DefaultImageSeeds      = "images" // in the data folder
 )
 
 // The kinds of links, as agent.links lists them.
@@ -71,6 +73,8 @@ func (c *Config) setDefaults() error {
 		{&c.Agent.RegistryConfDir, DefaultRegistryConfDir},
 		{&c.Agent.CgroupParent, DefaultCgroupParent},
 		{&c.Agent.Listen, DefaultAgentListen},
+		{&c.Agent.Neighbours.Listen, DefaultNeighbours},
+		{&c.Agent.Neighbours.Mirror, DefaultNeighbourMirror},
 		{&c.Agent.Idle, IdleNormal},
 		{&c.Log.Level, "info"},
 		{&c.Log.Format, "text"},

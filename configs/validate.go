@@ -246,6 +246,9 @@ func Classes() []string {
 }
 
 func (a *Agent) validateHardware() error {
+	if err := a.Neighbours.validate(); err != nil {
+		return err
+	}
 	if a.ImageSeeds != "none" && !filepath.IsAbs(a.ImageSeeds) {
 		return fmt.Errorf("agent.imageSeeds %q must be none or an absolute path", a.ImageSeeds)
 	}
@@ -323,6 +326,20 @@ func atLeast(limits ...limit) error {
 		if l.value < l.least {
 			return fmt.Errorf("%s %s must be at least %s", l.key, l.value, l.least)
 		}
+	}
+	return nil
+}
+
+func (n Neighbours) validate() error {
+	if n.Listen == "none" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(n.Listen); err != nil {
+		return fmt.Errorf("agent.neighbours.listen %q must be none or host:port, such as %s", n.Listen, DefaultNeighbours)
+	}
+	host, _, err := net.SplitHostPort(n.Mirror)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("agent.neighbours.mirror %q must be a loopback address with a port, such as %s", n.Mirror, DefaultNeighbourMirror)
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ type Agent struct {
 	health   net.Listener
 	agent    *agent.Agent
 	link     *transport.Link
+	sharing  *sharing // nil: images are not shared
 	closers  []func() error
 }
 
@@ -79,6 +80,9 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 		}
 		config.Runtime, config.Import = r, func(ctx context.Context, file io.Reader) ([]archive.Named, error) {
 			return r.ImportArchive(ctx, file)
+		}
+		if a.sharing = a.newSharing(ctx, id.node, r); a.sharing != nil {
+			config.Mirror, config.Turn = "http://"+a.sharing.local.Addr().String(), a.sharing.sharer.Turn
 		}
 		config.Network = network.New(network.Config{
 			CNIConfDir: o.Config.Agent.CNIConfDir,
@@ -221,6 +225,9 @@ func (a *Agent) run(ctx context.Context) error {
 	if !a.o.Many {
 		group.Go(func() error { return giveBack(ctx, a.o) })
 		group.Go(func() error { return rescan(ctx, a.agent.Rescan) })
+	}
+	if a.sharing != nil {
+		a.sharing.run(ctx, group, a)
 	}
 	if a.health != nil {
 		group.Go(func() error { return serveHealth(ctx, a.health, a.registry, a.ready) })
