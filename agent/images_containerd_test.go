@@ -63,14 +63,15 @@ func (r *testRegistry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	}
 }
 
-func (r *testRegistry) add(t *testing.T, name, marker string) {
+func (r *testRegistry) add(t *testing.T, name, marker string, more ...image.File) {
 	t.Helper()
 	busybox, err := os.ReadFile("/bin/busybox")
 	if err != nil {
 		t.Fatal(err)
 	}
 	img, err := image.Build(image.Config{
-		Ref: name, Cmd: []string{"/bin/busybox", "sleep", "3600"}, Files: []image.File{{Path: "/bin/busybox", Content: busybox}, {Path: "/" + marker}},
+		Ref: name, Cmd: []string{"/bin/busybox", "sleep", "3600"},
+		Files: append(more, image.File{Path: "/bin/busybox", Content: busybox}, image.File{Path: "/" + marker}),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -76,7 +76,7 @@ func Start(t testing.TB) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.await(t)
+	d.Await(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := d.Runtime.EnsureSandboxImage(ctx); err != nil {
@@ -113,12 +113,15 @@ func (d *Daemon) Up(t testing.TB) {
 }
 
 // Listen listens on a free port of the loopback address in the daemon's network namespace.
-func (d *Daemon) Listen(t testing.TB) net.Listener {
+func (d *Daemon) Listen(t testing.TB) net.Listener { return d.ListenAt(t, "127.0.0.1:0") }
+
+// ListenAt listens on an address in the daemon's network namespace, which is another one after each Up.
+func (d *Daemon) ListenAt(t testing.TB, address string) net.Listener {
 	t.Helper()
 	var listener net.Listener
 	d.Inside(t, func() error {
 		var err error
-		listener, err = net.Listen("tcp", "127.0.0.1:0")
+		listener, err = net.Listen("tcp", address)
 		return err
 	})
 	t.Cleanup(func() { _ = listener.Close() })
@@ -158,8 +161,8 @@ func (d *Daemon) Down() {
 	_ = d.cmd.Wait()
 }
 
-// await returns when containerd answers and has a network.
-func (d *Daemon) await(t testing.TB) {
+// Await returns when containerd answers and has a network.
+func (d *Daemon) Await(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

@@ -174,6 +174,12 @@ func (s *Store) Copy(ctx context.Context, w io.Writer, digest string, offset int
 	}
 }
 
+// Abort throws away what has been fetched or written of a blob that is not whole yet.
+func (s *Store) Abort(ctx context.Context, ref string) error {
+	_, err := s.content.Abort(in(ctx), &content.AbortRequest{Ref: ref})
+	return failed("throw away "+ref, err)
+}
+
 // Images are the names of all images, with the manifests or indexes that they stand for.
 func (s *Store) Images(ctx context.Context) (map[string]image.Descriptor, error) {
 	reply, err := s.images.List(in(ctx), &images.ListImagesRequest{})

@@ -3,8 +3,10 @@ package cri
 import (
 	"context"
 	"errors"
+	"regexp"
 	"time"
 
+	"google.golang.org/grpc/status"
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/shoal-edge/shoal/agent/runtime"
@@ -97,12 +99,28 @@ func (r *Runtime) ReopenLog(ctx context.Context, id string) error {
 
 // Pull implements runtime.Runtime. It has no timeout of its own: a slow link is not a failure.
 func (r *Runtime) Pull(ctx context.Context, ref string, auth *criapi.AuthConfig, s *criapi.PodSandboxConfig) (string, error) {
-	reply, err := r.images.PullImage(ctx, &criapi.PullImageRequest{Image: &criapi.ImageSpec{Image: ref}, Auth: auth, SandboxConfig: s})
+	q := &criapi.PullImageRequest{Image: &criapi.ImageSpec{Image: ref}, Auth: auth, SandboxConfig: s}
+	reply, err := r.images.PullImage(ctx, q)
+	for range maxTorn {
+		torn := tornBlob.FindStringSubmatch(status.Convert(err).Message())
+		if torn == nil || r.Content().Abort(ctx, torn[1]) != nil {
+			break
+		}
+		r.c.Logger.Warn("what was fetched of an image before is damaged; it is fetched anew", "image", ref, "blob", torn[1])
+		reply, err = r.images.PullImage(ctx, q)
+	}
 	if err != nil {
 		return "", r.failed("pull image", err)
 	}
 	return reply.ImageRef, nil
 }
+
+// tornBlob is how containerd says that a blob, all of which was fetched, is not what it should be. A pull goes on where an earlier one ended,
+// so when the power took part of what the file system had promised, every further pull would end like this.
+var tornBlob = regexp.MustCompile(`failed commit on ref "([^"]+)": unexpected commit (?:digest|size)`)
+
+// maxTorn is how many blobs of an image may be torn at once; containerd fetches no more than this at a time.
+const maxTorn = 8
 
 // Exec implements runtime.Runtime.
 func (r *Runtime) Exec(ctx context.Context, id string, command []string, timeout time.Duration) ([]byte, int32, error) {
