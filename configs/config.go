@@ -205,15 +205,37 @@ type Neighbours struct {
 type Firmware struct {
 	// HardwareID is the kind of hardware, as releases name it.
 	HardwareID string `yaml:"hardwareID"`
-	// Backend is what boots the device: uboot.
+	// Backend is what boots the device: uboot, tryboot (Raspberry Pi), or self, for devices of which shoal updates itself only.
 	Backend string `yaml:"backend"`
 	// Version is that of the release that the device was made with.
 	Version string `yaml:"version"`
 	// Root is a file with the TUF root that the device trusts (root.json). With it, it installs only what was signed under that root.
 	Root string `yaml:"root"`
 	// Tries is how many boots a release has to come up. Default: 3.
-	Tries int   `yaml:"tries"`
-	UBoot UBoot `yaml:"uboot"`
+	Tries   int     `yaml:"tries"`
+	UBoot   UBoot   `yaml:"uboot"`
+	Tryboot Tryboot `yaml:"tryboot"`
+	Self    Self    `yaml:"self"`
+}
+
+// Tryboot says where a Raspberry Pi's autoboot.txt and the slots are.
+type Tryboot struct {
+	// Autoboot is the file. Default: /boot/autoboot.txt.
+	Autoboot string      `yaml:"autoboot"`
+	SlotA    TrybootSlot `yaml:"slotA"`
+	SlotB    TrybootSlot `yaml:"slotB"`
+}
+
+// TrybootSlot is a system: the partition that the firmware starts, by its number, and the device that an image is written to.
+type TrybootSlot struct {
+	BootPartition int    `yaml:"bootPartition"`
+	Path          string `yaml:"path"`
+}
+
+// Self says where the copies of shoal are.
+type Self struct {
+	// Dir is the folder; 'shoal launch' has to be told of another one too. Default: self in the data folder.
+	Dir string `yaml:"dir"`
 }
 
 // UBoot says where U-Boot's environment and the slots are.

@@ -36,6 +36,8 @@ const (
 	DefaultPluginSocket    = "device-plugins/kubelet.sock" // in the data folder
 	DefaultNeighbours      = ":6446"
 	DefaultNeighbourMirror = "127.0.0.1:6447"
+	DefaultSelf            = "self" // in the data folder
+	DefaultAutoboot        = "/boot/autoboot.txt"
 	DefaultImageSeeds      = "images" // in the data folder
 )
 
@@ -75,6 +77,7 @@ func (c *Config) setDefaults() error {
 		{&c.Agent.Listen, DefaultAgentListen},
 		{&c.Agent.Neighbours.Listen, DefaultNeighbours},
 		{&c.Agent.Neighbours.Mirror, DefaultNeighbourMirror},
+		{&c.Agent.Firmware.Tryboot.Autoboot, DefaultAutoboot},
 		{&c.Agent.Idle, IdleNormal},
 		{&c.Log.Level, "info"},
 		{&c.Log.Format, "text"},
@@ -85,6 +88,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Agent.PluginSocket == "" {
 		c.Agent.PluginSocket = filepath.Join(c.DataDir, DefaultPluginSocket)
+	}
+	if c.Agent.Firmware.Self.Dir == "" {
+		c.Agent.Firmware.Self.Dir = filepath.Join(c.DataDir, DefaultSelf)
 	}
 	if c.Agent.ImageSeeds == "" {
 		c.Agent.ImageSeeds = filepath.Join(c.DataDir, DefaultImageSeeds)

@@ -112,21 +112,42 @@ func (f *Firmware) validate() error {
 		return nil
 	}
 	switch {
-	case f.Backend != "uboot":
-		return fmt.Errorf("agent.firmware.backend %q must be uboot", f.Backend)
 	case f.HardwareID == "" || len(validation.IsValidLabelValue(f.HardwareID)) > 0:
 		return fmt.Errorf("agent.firmware.hardwareID %q must be set, as a label's value", f.HardwareID)
 	case f.Root != "" && !filepath.IsAbs(f.Root):
 		return fmt.Errorf("agent.firmware.root %q must be an absolute path", f.Root)
 	case f.Tries < 0 || f.Tries > 100:
 		return fmt.Errorf("agent.firmware.tries %d must be from 1 to 100", f.Tries)
-	case len(f.UBoot.Environment) < 1 || len(f.UBoot.Environment) > 2:
+	}
+	switch f.Backend {
+	case "uboot":
+		return f.UBoot.validate()
+	case "tryboot":
+		return f.Tryboot.validate()
+	case "self":
+		return absolute("agent.firmware.self.dir", f.Self.Dir)
+	}
+	return fmt.Errorf("agent.firmware.backend %q must be uboot, tryboot or self", f.Backend)
+}
+
+func (u *UBoot) validate() error {
+	if len(u.Environment) < 1 || len(u.Environment) > 2 {
 		return fmt.Errorf("agent.firmware.uboot.environment must have one or two copies, as /etc/fw_env.config has")
 	}
-	for _, path := range []string{f.UBoot.SlotA, f.UBoot.SlotB} {
-		if !filepath.IsAbs(path) {
-			return fmt.Errorf("agent.firmware.uboot: slot %q must be an absolute path", path)
-		}
+	return errors.Join(absolute("agent.firmware.uboot.slotA", u.SlotA), absolute("agent.firmware.uboot.slotB", u.SlotB))
+}
+
+func (t *Tryboot) validate() error {
+	if t.SlotA.BootPartition < 1 || t.SlotB.BootPartition < 1 || t.SlotA.BootPartition == t.SlotB.BootPartition {
+		return fmt.Errorf("agent.firmware.tryboot: slotA and slotB must have a bootPartition each, as autoboot.txt numbers them")
+	}
+	return errors.Join(absolute("agent.firmware.tryboot.autoboot", t.Autoboot),
+		absolute("agent.firmware.tryboot.slotA.path", t.SlotA.Path), absolute("agent.firmware.tryboot.slotB.path", t.SlotB.Path))
+}
+
+func absolute(key, path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("%s %q must be an absolute path", key, path)
 	}
 	return nil
 }

@@ -206,6 +206,9 @@ func fellBack(r Record, in Input, reason, message string) (Record, Action) {
 
 func trial(r Record, in Input) (Record, Action) {
 	if in.Boot.Booted != r.Slot {
+		if in.Boot.Trying == r.Slot && !in.Boot.Spent && !r.Doomed {
+			return r, Restart // a bootloader that falls back at once has to be asked for each try
+		}
 		reason, message := r.Reason, r.Message
 		if !r.Doomed {
 			reason, message = "DidNotStay", "the release started, and did not stay up until it was kept"

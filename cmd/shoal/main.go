@@ -73,7 +73,7 @@ others with 'shoal server' or 'shoal agent'. Then use kubectl. 'shoal dev' shows
 	})
 	root.AddCommand(
 		newServer(), newAgent(), newWitness(), newMembers(), newDevices(), newRollout(), newToken(), newSnapshot(), newSecrets(), newAudit(),
-		newRecover(), newImage(), newFirmware(), newVersion(),
+		newRecover(), newImage(), newFirmware(), newLaunch(), newVersion(),
 		dev.Command(dev.WithFake(runFake)), sim.Command(version),
 	)
 	return root

@@ -8,10 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/shoal-edge/shoal/firmware/durable"
 )
 
 // Key is an Ed25519 key of a release's makers.
@@ -49,10 +50,10 @@ func NewKey(path string) (*Key, error) {
 			return nil, fmt.Errorf("%s is there already, and a key that is overwritten is lost: name another", name)
 		}
 	}
-	if err := write(path, pem.EncodeToMemory(&pem.Block{Type: privateBlock, Bytes: secret}), 0o600); err != nil {
+	if err := durable.Write(path, pem.EncodeToMemory(&pem.Block{Type: privateBlock, Bytes: secret}), 0o600); err != nil {
 		return nil, err
 	}
-	if err := write(path+".pub", pem.EncodeToMemory(&pem.Block{Type: publicBlock, Bytes: open}), 0o644); err != nil {
+	if err := durable.Write(path+".pub", pem.EncodeToMemory(&pem.Block{Type: publicBlock, Bytes: open}), 0o644); err != nil {
 		return nil, err
 	}
 	return newKey(public, private)
@@ -160,25 +161,4 @@ func signed[T metadata.Roles](m *metadata.Metadata[T], id string) bool {
 		}
 	}
 	return false
-}
-
-// write puts a file into its place when all of it is on the disk.
-func write(path string, data []byte, mode os.FileMode) error {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/shoal-edge/shoal/firmware/durable"
 )
 
 // The files of a folder. Each root also stays under its number, 1.root.json: devices follow them one by one.
@@ -113,7 +115,7 @@ func (f *Folder) save(name string, m interface{ ToBytes(bool) ([]byte, error) })
 	if err != nil {
 		return err
 	}
-	return write(f.path(name), append(data, '\n'), 0o644)
+	return durable.Write(f.path(name), append(data, '\n'), 0o644)
 }
 
 func (f *Folder) root() (*metadata.Metadata[metadata.RootType], error) {

@@ -72,7 +72,7 @@ func (s *Site) Add(name, role string, env ...string) *Member {
 		s.tb.Fatal(err)
 	}
 	config := fmt.Sprintf("nodeName: %s\ndataDir: %s\nadvertiseAddress: 127.0.0.1\nserver: {listen: %q}\n"+
-		"agent: {listen: %q, containerd: %s, cniConfDir: %s, registryConfDir: %s}\nlog: {level: %s}\n%s",
+		"agent: {listen: %q, containerd: %s, cniConfDir: %s, registryConfDir: %s, neighbours: {listen: none}}\nlog: {level: %s}\n%s",
 		name, m.Data(), m.Address, m.health, quietSocket(s.tb), filepath.Join(m.dir, "cni"), filepath.Join(m.dir, "registries"), s.level(), join)
 	if err := os.WriteFile(filepath.Join(m.dir, "config.yaml"), []byte(config), 0o600); err != nil {
 		s.tb.Fatal(err)

@@ -1,12 +1,18 @@
 package wire
 
 import (
+	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
+	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/firmware"
+	"github.com/shoal-edge/shoal/firmware/self"
+	"github.com/shoal-edge/shoal/firmware/tryboot"
 	"github.com/shoal-edge/shoal/firmware/uboot"
 )
 
@@ -18,15 +24,11 @@ func newFirmware(o Options) (*firmware.Device, error) {
 		if settings.Backend == "" {
 			return nil, nil
 		}
-		backend, err := ubootBackend(o)
+		backend, bootID, err := firmwareBackend(o)
 		if err != nil {
 			return nil, err
 		}
-		boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-		if err != nil {
-			return nil, fmt.Errorf("this boot's name: %w", err)
-		}
-		f = &Firmware{HardwareID: settings.HardwareID, Backend: backend, BootID: strings.TrimSpace(string(boot))}
+		f = &Firmware{HardwareID: settings.HardwareID, Backend: backend, BootID: bootID}
 	}
 	var root []byte
 	if settings.Root != "" {
@@ -37,13 +39,37 @@ func newFirmware(o Options) (*firmware.Device, error) {
 	}
 	return firmware.New(firmware.Config{
 		Root:    root,
-		Backend: f.Backend, Dir: filepath.Join(o.Config.DataDir, "firmware"), HardwareID: f.HardwareID, BootID: f.BootID,
+		Backend: f.Backend, Dir: filepath.Join(o.Config.DataDir, "firmware"), HardwareID: f.HardwareID, BootID: f.BootID, PowerOn: tryboot.PoweredOn(),
 		Tries: settings.Tries, Version: settings.Version, Logger: o.Logger,
 	})
 }
 
-func ubootBackend(o Options) (*uboot.Backend, error) {
-	settings := o.Config.Agent.Firmware.UBoot
+// firmwareBackend is what boots this device, and the name of the present boot.
+func firmwareBackend(o Options) (firmware.Backend, string, error) {
+	settings := o.Config.Agent.Firmware
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, "", fmt.Errorf("this boot's name: %w", err)
+	}
+	bootID := strings.TrimSpace(string(boot))
+	var b firmware.Backend
+	switch settings.Backend {
+	case "self":
+		bootID += "-" + rand.Text() // a start of the process is a boot
+		b, err = self.New(self.Config{Dir: settings.Self.Dir, Booted: os.Getenv(self.SlotVariable), Restart: end})
+	case "tryboot":
+		t := settings.Tryboot
+		b, err = tryboot.New(tryboot.Config{Autoboot: t.Autoboot, Slots: map[string]tryboot.Slot{"a": tryboot.Slot(t.SlotA), "b": tryboot.Slot(t.SlotB)}})
+	default:
+		b, err = ubootBackend(settings.UBoot)
+	}
+	return b, bootID, err
+}
+
+// end ends this process in order, as a service manager would, which then starts it again.
+func end(context.Context) error { return syscall.Kill(os.Getpid(), syscall.SIGTERM) }
+
+func ubootBackend(settings configs.UBoot) (*uboot.Backend, error) {
 	config := uboot.Config{Slots: map[string]string{"a": settings.SlotA, "b": settings.SlotB}}
 	for _, e := range settings.Environment {
 		config.Environment = append(config.Environment, uboot.Place(e))
