@@ -65,26 +65,6 @@ func (s *Server) serveResource(w *recorder, req *request) error {
 	})
 }
 
-// readBody reads the body of a write, which is bounded in size and time.
-func (s *Server) readBody(w *recorder, req *request) error {
-	if req.Body == nil || req.isStream() || req.Method == http.MethodGet || req.Method == http.MethodHead {
-		return nil
-	}
-	control := http.NewResponseController(w.ResponseWriter)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // a recorder in a test has no deadlines
-	body, err := io.ReadAll(io.LimitReader(req.Body, maxBodyBytes+1))
-	_ = control.SetReadDeadline(time.Time{})
-	if err != nil {
-		return errBadRequest("the body could not be read: %v", err)
-	}
-	if len(body) > maxBodyBytes {
-		w.Header().Set("Connection", "close")
-		return apierrors.NewRequestEntityTooLargeError("limit is 3145728")
-	}
-	req.body = body
-	return nil
-}
-
 // forward passes a request on to the leader, with the user's name, and its answer back. Errors are those of the way there:
 // as long as the leader has not been reached, nothing has happened.
 func (s *Server) forward(w *recorder, req *request) error {

@@ -39,10 +39,18 @@ type request struct {
 	kind     *api.Kind // in the version asked for; nil when the resource is not served, or is a review
 	review   *reviews.Review
 	body     []byte // read once, so that a request can be tried again
+	giveBack func() // the room that a large body has; nil: it is small
 	warnings []string
 	notes    map[string]string // what admission adds to the record of the request
 	audited  *audit.Decision   // how it is recorded, once that was asked
 	answered runtime.Object    // what it was answered with, if that is recorded
+}
+
+// done gives back what a request holds, once it is answered.
+func (r *request) done() {
+	if r.giveBack != nil {
+		r.giveBack()
+	}
 }
 
 // parse reads a request's path. It never fails: what it does not understand is simply not served.

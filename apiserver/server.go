@@ -87,7 +87,6 @@ const (
 	defaultQueueWait   = 5 * time.Second
 	defaultLeaderWait  = 5 * time.Second
 	defaultBookmark    = time.Minute
-	maxBodyBytes       = 3 << 20
 	maxHeaderBytes     = 64 << 10
 	headerTimeout      = 10 * time.Second
 	idleTimeout        = 2 * time.Minute
@@ -104,6 +103,7 @@ type Server struct {
 	formats        *formats
 	fields         *fieldmanager.Managers
 	discovery      discovered
+	bodies         *bodies
 
 	transfers sync.Mutex    // one snapshot at a time
 	strangers *rate.Limiter // of those who are nobody, in the audit log
@@ -148,6 +148,7 @@ func New(cfg Config) *Server {
 		formats:   newFormats(),
 		strangers: rate.NewLimiter(strangersPerSecond, strangersAtOnce),
 		fields:    fieldmanager.New(),
+		bodies:    &bodies{by: map[string]int64{}},
 	}
 }
 
@@ -158,6 +159,7 @@ func (s *Server) HTTP() *http.Server {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ConnState:         newIdlers().changed,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}
 }
@@ -168,6 +170,7 @@ func (s *Server) Handler() http.Handler {
 		rec := &recorder{ResponseWriter: w}
 		req := parse(r)
 		defer s.finish(rec, req, time.Now())
+		defer req.done()
 		if err := s.serve(rec, req); err != nil {
 			s.writeError(rec, req, err)
 		}

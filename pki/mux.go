@@ -22,9 +22,11 @@ const (
 
 const (
 	handshakeTimeout = 10 * time.Second
-	// maxConns bounds the connections of one server; maxHandshakes those that have not said who they are.
-	maxConns      = 16384
-	maxHandshakes = 256
+	// maxConns bounds the connections of one server; maxHandshakes those that have not said who they are, and maxHandshakesOfOne those from one
+	// address, behind which may be a whole site.
+	maxConns           = 16384
+	maxHandshakes      = 256
+	maxHandshakesOfOne = 128
 )
 
 // Mux accepts on one TCP port and hands each connection, its TLS handshake done and its certificate checked, to the listener
@@ -37,7 +39,7 @@ type Mux struct {
 	api, link, raft, join, mqtt *muxListener
 
 	conns      chan struct{}
-	handshakes chan struct{}
+	handshakes *doorway
 }
 
 // NewMux makes a mux over a TCP listener. Run it to accept.
@@ -45,7 +47,7 @@ func NewMux(tcp net.Listener, id *Identity, logger *slog.Logger) *Mux {
 	m := &Mux{
 		tcp: tcp, logger: logger,
 		conns:      make(chan struct{}, maxConns),
-		handshakes: make(chan struct{}, maxHandshakes),
+		handshakes: &doorway{from: map[string]int{}},
 	}
 	for _, l := range []**muxListener{&m.api, &m.link, &m.raft, &m.join, &m.mqtt} {
 		*l = &muxListener{addr: tcp.Addr(), queue: make(chan net.Conn), done: make(chan struct{})}
@@ -153,16 +155,15 @@ func (m *Mux) Run(ctx context.Context) error {
 			continue
 		}
 		counted := &countedConn{Conn: conn, release: sync.OnceFunc(func() { <-m.conns })}
-		if !acquire(m.handshakes) {
+		leave, ok := m.handshakes.enter(conn.RemoteAddr())
+		if !ok {
 			_ = counted.Close()
 			continue
 		}
-		running.Add(1)
-		go func() {
-			defer running.Done()
-			defer func() { <-m.handshakes }()
+		running.Go(func() {
+			defer leave()
 			m.serve(ctx, counted)
-		}()
+		})
 	}
 }
 
@@ -173,6 +174,35 @@ func acquire(slots chan struct{}) bool {
 	default:
 		return false
 	}
+}
+
+// doorway bounds the handshakes at a time, and those from one address, so that one host does not keep the others out.
+type doorway struct {
+	mu   sync.Mutex
+	all  int
+	from map[string]int
+}
+
+func (d *doorway) enter(from net.Addr) (leave func(), ok bool) {
+	host, _, err := net.SplitHostPort(from.String())
+	if err != nil {
+		host = ""
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.all >= maxHandshakes || d.from[host] >= maxHandshakesOfOne {
+		return nil, false
+	}
+	d.all++
+	d.from[host]++
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.all--
+		if d.from[host]--; d.from[host] == 0 {
+			delete(d.from, host)
+		}
+	}, true
 }
 
 // serve does the handshake and hands the connection over.
