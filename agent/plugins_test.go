@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,6 +118,21 @@ func (v *vendor) await(what string, f func() bool) {
 	}
 }
 
+// served waits until the agent listens for plugins, which it tells nobody.
+func (v *vendor) served(socket string) {
+	v.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			v.t.Fatal(err)
+		}
+	}
+}
+
 func (v *vendor) offers(capacity, allocatable int64) func() bool {
 	return func() bool {
 		c, a := v.node.Status.Capacity["vendor.example/widget"], v.node.Status.Allocatable["vendor.example/widget"]
@@ -222,6 +238,8 @@ func TestDevicePlugin(t *testing.T) {
 	v.runtime.Exit(v.runtime.Containers()[0].ID, 1)
 	v.await("first waits for its device", v.waits("first", "plugin:vendor.example/widget/w2"))
 	plugin.Stop()
+	// A start removes all sockets of the folder: a plugin makes its own when it sees that one is served again.
+	v.served(socket)
 	deviceplugintest.Start(t, plugin, folder, "w1", "w2")
 	if err := plugin.Register(t.Context(), socket); err != nil {
 		t.Fatal(err)
