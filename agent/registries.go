@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/shoal-edge/shoal/durable"
 )
 
 // Registry says how this device gets images of one registry; see configs.Registry.
@@ -66,39 +68,23 @@ func (a *Agent) writeRegistries() error {
 		return nil
 	}
 	for _, r := range a.c.Registries {
-		if err := writeRegistry(filepath.Join(a.c.RegistryConfDir, r.Host), r.hosts(a.c.Mirror)); err != nil {
+		if _, err := durable.Update(filepath.Join(a.c.RegistryConfDir, r.Host, "hosts.toml"), []byte(r.hosts(a.c.Mirror)), 0o644); err != nil {
 			return fmt.Errorf("registry %s: %w", r.Host, err)
 		}
 	}
-	every := filepath.Join(a.c.RegistryConfDir, everyRegistry)
-	old, err := os.ReadFile(filepath.Join(every, "hosts.toml"))
+	every := filepath.Join(a.c.RegistryConfDir, everyRegistry, "hosts.toml")
+	old, err := os.ReadFile(every)
 	switch {
 	case err == nil && !strings.HasPrefix(string(old), ours):
 		if a.c.Mirror != "" {
-			a.c.Logger.Warn("images are not asked of neighbours: the settings for every registry are somebody else's", "folder", every)
+			a.c.Logger.Warn("images are not asked of neighbours: the settings for every registry are somebody else's", "file", every)
 		}
 		return nil
 	case err != nil && a.c.Mirror == "":
 		return nil
 	}
-	if err := writeRegistry(every, Registry{Host: everyRegistry}.hosts(a.c.Mirror)); err != nil {
+	if _, err := durable.Update(every, []byte(Registry{Host: everyRegistry}.hosts(a.c.Mirror)), 0o644); err != nil {
 		return fmt.Errorf("registries: %w", err)
 	}
 	return nil
-}
-
-// writeRegistry writes a hosts.toml, if it is not there as it should be.
-func writeRegistry(dir, data string) error {
-	file := filepath.Join(dir, "hosts.toml")
-	if old, err := os.ReadFile(file); err == nil && string(old) == data {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	tmp := file + ".new"
-	if err := os.WriteFile(tmp, []byte(data), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, file)
 }

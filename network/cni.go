@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+
+	"github.com/shoal-edge/shoal/durable"
 )
 
 // CNIFile is the name of the network's file in the CNI folder. It sorts before what others leave there: containerd takes
@@ -37,7 +39,7 @@ func (n *Network) writeCNI(own []netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("CNI configuration: %w", err)
 	}
-	changed, err := replace(filepath.Join(n.c.CNIConfDir, CNIFile), data)
+	changed, err := durable.Update(filepath.Join(n.c.CNIConfDir, CNIFile), data, 0o644)
 	if err != nil {
 		return fmt.Errorf("CNI configuration: %w", err)
 	}

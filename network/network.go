@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"path/filepath"
 )
 
 // Config of a Network.
@@ -98,33 +97,4 @@ func forward() error {
 		return fmt.Errorf("enable IPv4 forwarding: %w", err)
 	}
 	return nil
-}
-
-// replace writes a file so that a reader, or a power cut, sees the old or the new content. It reports whether it had to.
-func replace(file string, data []byte) (bool, error) {
-	if now, err := os.ReadFile(file); err == nil && string(now) == string(data) {
-		return false, nil
-	}
-	dir := filepath.Dir(file)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return false, err
-	}
-	// The name starts with a dot: containerd must not take the unfinished file for a network.
-	tmp, err := os.CreateTemp(dir, ".shoal-*")
-	if err != nil {
-		return false, err
-	}
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(0o644), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	if err != nil {
-		return false, errors.Join(err, os.Remove(tmp.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return true, err
-	}
-	return true, errors.Join(d.Sync(), d.Close())
 }

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
+	"github.com/shoal-edge/shoal/durable"
 	"github.com/shoal-edge/shoal/firmware/maker"
 )
 
@@ -104,6 +105,34 @@ func (f *firmwareCommand) roles() (r maker.Roles, err error) {
 	return r, err
 }
 
+// propose is what a command does that begins a root: the keys that are whole sign it at once.
+func (f *firmwareCommand) propose(begin func(dir string, r maker.Roles) (*maker.Folder, error)) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		r, err := f.roles()
+		if err != nil {
+			return err
+		}
+		folder, err := begin(args[0], r)
+		if err != nil {
+			return err
+		}
+		return f.signRootWith(cmd, args[0], folder, r.Root)
+	}
+}
+
+// open is a folder and the keys to sign with.
+func (f *firmwareCommand) open(dir string) (*maker.Folder, []*maker.Key, error) {
+	if err := checkOutput(f.output); err != nil {
+		return nil, nil, err
+	}
+	folder, err := maker.Open(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, err := maker.LoadKeys(f.keys)
+	return folder, keys, err
+}
+
 func (f *firmwareCommand) init() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init DIR",
@@ -114,17 +143,7 @@ The root is signed at once with those root keys whose private half is named. The
 their key is; the folder goes from one to the next.`,
 		Example: "  shoal firmware init releases --root-key ann.key --root-key bob.key.pub --root-key eve.key.pub --threshold 2 --release-key builder.key.pub",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := f.roles()
-			if err != nil {
-				return err
-			}
-			folder, err := maker.Init(args[0], r)
-			if err != nil {
-				return err
-			}
-			return f.signRootWith(cmd, args[0], folder, r.Root)
-		},
+		RunE:    f.propose(maker.Init),
 	}
 	f.roleFlags(cmd.Flags())
 	return cmd
@@ -138,20 +157,13 @@ func (f *firmwareCommand) rotate() *cobra.Command {
 
 Devices with an older root follow: each release that is signed from then on carries the roots in between.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := f.roles()
+		RunE: f.propose(func(dir string, r maker.Roles) (*maker.Folder, error) {
+			folder, err := maker.Open(dir)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			folder, err := maker.Open(args[0])
-			if err != nil {
-				return err
-			}
-			if err := folder.Rotate(r); err != nil {
-				return err
-			}
-			return f.signRootWith(cmd, args[0], folder, r.Root)
-		},
+			return folder, folder.Rotate(r)
+		}),
 	}
 	f.roleFlags(cmd.Flags())
 	return cmd
@@ -163,14 +175,7 @@ func (f *firmwareCommand) signRoot() *cobra.Command {
 		Short: "Sign the root that waits for signatures",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(f.output); err != nil {
-				return err
-			}
-			folder, err := maker.Open(args[0])
-			if err != nil {
-				return err
-			}
-			keys, err := maker.LoadKeys(f.keys)
+			folder, keys, err := f.open(args[0])
 			if err != nil {
 				return err
 			}
@@ -217,14 +222,7 @@ metadata goes to standard output, or to a file; kubectl apply brings it into a c
 		Example: "  shoal firmware sign releases os-2.4.1.yaml --key builder.key --artifact image=build/os.img | kubectl apply -f -",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(f.output); err != nil {
-				return err
-			}
-			folder, err := maker.Open(args[0])
-			if err != nil {
-				return err
-			}
-			keys, err := maker.LoadKeys(f.keys)
+			folder, keys, err := f.open(args[0])
 			if err != nil {
 				return err
 			}
@@ -307,7 +305,7 @@ func (f *firmwareCommand) write(stdout io.Writer, r *firmwarev1.Release, to stri
 		return err
 	}
 	if to != "" {
-		return replaceFile(to, func(w io.Writer) error { _, err := w.Write(data); return err })
+		return durable.Replace(to, 0o644, func(w io.Writer) error { _, err := w.Write(data); return err })
 	}
 	_, err = stdout.Write(data)
 	return err

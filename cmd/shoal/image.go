@@ -19,6 +19,7 @@ import (
 	"github.com/shoal-edge/shoal/agent/runtime/archive"
 	"github.com/shoal-edge/shoal/agent/runtime/cri"
 	"github.com/shoal-edge/shoal/configs"
+	"github.com/shoal-edge/shoal/durable"
 )
 
 // imageCommand is what the image commands share. They work on this device's containerd, whether an agent runs or not.
@@ -172,7 +173,7 @@ FILE takes the place of an older one only when it is complete.`,
 				if args[0] == "-" {
 					return write(cmd.OutOrStdout())
 				}
-				if err := replaceFile(args[0], write); err != nil {
+				if err := durable.Replace(args[0], 0o644, write); err != nil {
 					return err
 				}
 				return i.print(cmd.OutOrStdout(), all)
@@ -235,7 +236,7 @@ func copyArchive(ctx context.Context, from, to string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(to, func(w io.Writer) error {
+	return durable.Replace(to, 0o644, func(w io.Writer) error {
 		bar := newProgress(stderr, "copying", stat.Size())
 		defer bar.end()
 		return archive.Check(ctx, io.TeeReader(file, io.MultiWriter(w, bar)))

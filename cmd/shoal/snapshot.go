@@ -19,6 +19,7 @@ import (
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/cmd/shoal/kube"
 	"github.com/shoal-edge/shoal/cmd/shoal/wire"
+	"github.com/shoal-edge/shoal/durable"
 	"github.com/shoal-edge/shoal/raft"
 )
 
@@ -77,7 +78,7 @@ func saveSnapshot(ctx context.Context, client *kube.Client, path string, stderr 
 		return info, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	err = replaceFile(path, func(w io.Writer) error {
+	err = durable.Replace(path, 0o600, func(w io.Writer) error {
 		bar := newProgress(stderr, "saving", response.ContentLength)
 		defer bar.end()
 		if info, err = raft.InspectSnapshot(io.TeeReader(response.Body, io.MultiWriter(w, bar))); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"github.com/shoal-edge/shoal/firmware/durable"
+	"github.com/shoal-edge/shoal/durable"
 )
 
 // Key is an Ed25519 key of a release's makers.

@@ -15,7 +15,7 @@ import (
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
-	"github.com/shoal-edge/shoal/firmware/durable"
+	"github.com/shoal-edge/shoal/durable"
 )
 
 // The files of a folder. Each root also stays under its number, 1.root.json: devices follow them one by one.

@@ -11,8 +11,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/shoal-edge/shoal/durable"
 	"github.com/shoal-edge/shoal/firmware"
-	"github.com/shoal-edge/shoal/firmware/durable"
 )
 
 // SlotVariable is the variable of the environment in which the launcher says which copy it has started.
