@@ -11,6 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/shoal-edge/shoal/agent/runtime/image"
 )
 
 // maxCredentials bounds how many logins are tried for one image.
@@ -131,14 +133,9 @@ func covers(place, host, repository string) bool {
 
 // splitImage splits a reference into its registry and its repository, without tag and digest: busybox:1 is docker.io and
 // library/busybox.
-func splitImage(image string) (host, repository string) {
-	image, _, _ = strings.Cut(image, "@")
-	host, repository, ok := strings.Cut(image, "/")
-	if !ok {
-		host, repository = hub, "library/"+image
-	} else if !strings.ContainsAny(host, ".:") && host != "localhost" {
-		host, repository = hub, image
-	}
+func splitImage(name string) (host, repository string) {
+	name, _, _ = strings.Cut(name, "@")
+	host, repository = image.Split(name)
 	if at := strings.LastIndexByte(repository, ':'); at > strings.LastIndexByte(repository, '/') {
 		repository = repository[:at]
 	}

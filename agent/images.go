@@ -12,7 +12,7 @@ import (
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/shoal-edge/shoal/agent/runtime"
-	"github.com/shoal-edge/shoal/agent/runtime/archive"
+	"github.com/shoal-edge/shoal/agent/runtime/image"
 )
 
 // offlinePatience is how long a registry may take over an image that the pod has run before, on a device that may have no link.
@@ -94,7 +94,7 @@ func (a *Agent) turn(ctx context.Context, p *corev1.Pod, c *corev1.Container) (e
 	if a.c.Turn == nil {
 		return func(bool) {}
 	}
-	return a.c.Turn(ctx, archive.Familiar(c.Image), func(neighbour string) {
+	return a.c.Turn(ctx, image.Familiar(c.Image), func(neighbour string) {
 		a.event(p, c.Name, corev1.EventTypeNormal, "Pulling", fmt.Sprintf("Waiting for %s, which is pulling image %q", neighbour, c.Image))
 	})
 }

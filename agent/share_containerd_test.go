@@ -14,7 +14,7 @@ import (
 
 	"github.com/shoal-edge/shoal/agent/runtime/image"
 	"github.com/shoal-edge/shoal/agent/share"
-	"github.com/shoal-edge/shoal/pki"
+	"github.com/shoal-edge/shoal/transport/transporttest"
 )
 
 // counted is a registry that notes which pieces it gives, and holds them back for a while. What a tag stands for it tells everybody.
@@ -36,20 +36,9 @@ func (c *counted) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 }
 
 // shared makes a board share images with others, which are found by their names.
-func (b *board) shared(name string, ca *pki.CA, peers func(but string) []share.Peer, registry http.Handler) (address string) {
+func (b *board) shared(name string, lab *transporttest.Loopback, peers func(but string) []share.Peer, registry http.Handler) (address string) {
 	b.t.Helper()
-	key, err := pki.NewKey()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	cert, err := ca.Issue(pki.NodeSubject(name), key.Public(), nil, nil)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	id, err := pki.NewIdentity(ca.CertPEM(), cert, key)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	id := lab.Node(b.t, name)
 	outside, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.t.Fatal(err)
@@ -83,10 +72,7 @@ func (b *board) shared(name string, ca *pki.CA, peers func(but string) []share.P
 // Two devices that are given a pod of the same image at the same time fetch each piece from the registry once between them, and a third
 // that comes later gets all from them. What is fetched is what the registry has.
 func TestShareOnContainerd(t *testing.T) {
-	ca, err := pki.NewCA()
-	if err != nil {
-		t.Fatal(err)
-	}
+	lab := transporttest.NewLoopback(t)
 	registry := &counted{testRegistry: testRegistry{blobs: map[string]image.Blob{}, open: true}, given: map[string]int{}, hold: make(chan struct{})}
 	registry.add(t, "app:1", "one")
 	var mu sync.Mutex
@@ -108,7 +94,7 @@ func TestShareOnContainerd(t *testing.T) {
 	for i := range boards {
 		name := fmt.Sprintf("pi-%d", i)
 		boards[i] = newBoard(t)
-		address := boards[i].shared(name, ca, peers, registry)
+		address := boards[i].shared(name, lab, peers, registry)
 		mu.Lock()
 		all = append(all, share.Peer{Name: name, Address: address})
 		mu.Unlock()

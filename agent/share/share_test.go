@@ -18,6 +18,7 @@ import (
 
 	"github.com/shoal-edge/shoal/agent/runtime"
 	"github.com/shoal-edge/shoal/pki"
+	"github.com/shoal-edge/shoal/transport/transporttest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -47,7 +48,7 @@ func (p pieces) Copy(_ context.Context, w io.Writer, digest string, offset int64
 // lan is some devices that share.
 type lan struct {
 	t       *testing.T
-	ca      *pki.CA
+	lab     *transporttest.Loopback // certifies devices
 	devices []*device
 	mu      sync.Mutex
 	peers   []Peer
@@ -63,32 +64,11 @@ type device struct {
 }
 
 func newLAN(t *testing.T, n int) *lan {
-	ca, err := pki.NewCA()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &lan{t: t, ca: ca}
+	l := &lan{t: t, lab: transporttest.NewLoopback(t)}
 	for i := range n {
 		l.add(fmt.Sprintf("pi-%d", i))
 	}
 	return l
-}
-
-func identity(t *testing.T, ca *pki.CA, name string) *pki.Identity {
-	t.Helper()
-	key, err := pki.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := ca.Issue(pki.NodeSubject(name), key.Public(), nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := pki.NewIdentity(ca.CertPEM(), cert, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
 }
 
 func listen(t *testing.T) net.Listener {
@@ -114,7 +94,7 @@ func (l *lan) neighbours(of string) (all []Peer) {
 func (l *lan) add(name string) {
 	l.t.Helper()
 	d := &device{name: name, pieces: pieces{}}
-	id := identity(l.t, l.ca, name)
+	id := l.lab.Node(l.t, name)
 	outside, local := listen(l.t), listen(l.t)
 	d.mirror = "http://" + local.Addr().String()
 	d.Sharer = New(Config{
@@ -234,12 +214,8 @@ func TestStrangers(t *testing.T) {
 	l := newLAN(t, 2)
 	name := l.devices[1].pieces.add("secret")
 	address := l.peers[1].Address
-	stranger, err := pki.NewCA()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for who, id := range map[string]*pki.Identity{
-		"of another cluster": identity(t, stranger, "pi-0"), "of this cluster, elsewhere": identity(t, l.ca, "pi-9"),
+		"of another cluster": transporttest.NewLoopback(t).Node(t, "pi-0"), "of this cluster, elsewhere": l.lab.Node(t, "pi-9"),
 	} {
 		c := clients{dial: id.NeighbourClient, known: map[Peer]*client{}}
 		q, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+address+"/v1/blobs/"+name, nil)

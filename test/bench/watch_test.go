@@ -3,8 +3,6 @@ package bench
 import (
 	"bytes"
 	"fmt"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -71,15 +69,9 @@ func BenchmarkWatches(b *testing.B) {
 // memory is the anonymous memory of a server's process, in bytes.
 func memory(b *testing.B, m *site.Member) int {
 	b.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.Process.Process.Pid))
+	n, err := m.Anonymous()
 	if err != nil {
 		b.Fatal(err)
 	}
-	_, rest, _ := bytes.Cut(status, []byte("\nRssAnon:"))
-	text, _, _ := bytes.Cut(bytes.TrimSpace(rest), []byte(" "))
-	kilobytes, err := strconv.Atoi(string(text))
-	if err != nil {
-		b.Fatal(err)
-	}
-	return kilobytes << 10
+	return n
 }

@@ -1,15 +1,12 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -210,18 +207,12 @@ func TestHostileClients(t *testing.T) {
 	}
 }
 
-// anonymous is a member's memory that is not of files, in bytes.
+// anonymous is a member's memory, in bytes.
 func anonymous(t *testing.T, m *site.Member) int {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.Process.Process.Pid))
+	n, err := m.Anonymous()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := bytes.Cut(status, []byte("\nRssAnon:"))
-	text, _, _ := bytes.Cut(bytes.TrimSpace(rest), []byte(" "))
-	kilobytes, err := strconv.Atoi(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kilobytes << 10
+	return n
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -121,6 +122,18 @@ func (s *Site) Run(m *Member) {
 	if err := m.Process.Start(); err != nil {
 		s.tb.Fatal(err)
 	}
+}
+
+// Anonymous is the memory of a member's process that is not of files, in bytes.
+func (m *Member) Anonymous() (int, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.Process.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := bytes.Cut(status, []byte("\nRssAnon:"))
+	text, _, _ := bytes.Cut(bytes.TrimSpace(rest), []byte(" "))
+	kilobytes, err := strconv.Atoi(string(text))
+	return kilobytes << 10, err
 }
 
 // Kill ends a member as a power cut would.

@@ -24,7 +24,7 @@ type Loopback struct {
 }
 
 // NewLoopback makes one with an authority of its own.
-func NewLoopback(t *testing.T) *Loopback {
+func NewLoopback(t testing.TB) *Loopback {
 	t.Helper()
 	ca, err := pki.NewCA()
 	if err != nil {
@@ -34,18 +34,18 @@ func NewLoopback(t *testing.T) *Loopback {
 }
 
 // Server certifies a server.
-func (l *Loopback) Server(t *testing.T, name string) *pki.Identity {
+func (l *Loopback) Server(t testing.TB, name string) *pki.Identity {
 	t.Helper()
 	return l.certify(t, func(key crypto.PublicKey) ([]byte, error) { return l.CA.IssueServer(name, key, nil) })
 }
 
 // Node certifies a device.
-func (l *Loopback) Node(t *testing.T, name string) *pki.Identity {
+func (l *Loopback) Node(t testing.TB, name string) *pki.Identity {
 	t.Helper()
 	return l.certify(t, func(key crypto.PublicKey) ([]byte, error) { return l.CA.Issue(pki.NodeSubject(name), key, nil, nil) })
 }
 
-func (l *Loopback) certify(t *testing.T, issue func(crypto.PublicKey) ([]byte, error)) *pki.Identity {
+func (l *Loopback) certify(t testing.TB, issue func(crypto.PublicKey) ([]byte, error)) *pki.Identity {
 	t.Helper()
 	key, err := pki.NewKey()
 	if err != nil {

@@ -246,17 +246,6 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-func TestFamiliar(t *testing.T) {
-	for name, want := range map[string]string{
-		"busybox": "docker.io/library/busybox:latest", "a/b:2": "docker.io/a/b:2", "localhost/x": "localhost/x:latest",
-		"r.example:5000/x": "r.example:5000/x:latest", "x@sha256:1": "docker.io/library/x@sha256:1",
-	} {
-		if got := Familiar(name); got != want {
-			t.Errorf("%s: got %s", name, got)
-		}
-	}
-}
-
 func FuzzImport(f *testing.F) {
 	img, err := image.Build(image.Config{Ref: "x:1", Files: []image.File{{Path: "/x"}}})
 	if err != nil {

@@ -103,7 +103,7 @@ func Verify(ctx context.Context, s Store, names ...string) (all []Named, size in
 	for _, name := range names {
 		d, ok := known[name]
 		if !ok {
-			name = Familiar(name)
+			name = image.Familiar(name)
 			if d, ok = known[name]; !ok {
 				return all, size, fmt.Errorf("image %s is not on this device: %w", name, runtime.ErrNotFound)
 			}

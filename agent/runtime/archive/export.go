@@ -27,7 +27,7 @@ func Export(ctx context.Context, s Store, w io.Writer, names ...string) ([]Named
 	var all []Named
 	var manifests []image.Descriptor
 	for _, name := range names {
-		name = Familiar(name)
+		name = image.Familiar(name)
 		d, ok := known[name]
 		if !ok {
 			return nil, fmt.Errorf("image %s is not on this device: %w", name, runtime.ErrNotFound)

@@ -59,10 +59,10 @@ func Import(ctx context.Context, s Store, r io.Reader, names ...string) (all []N
 			return all, fmt.Errorf("image %s is not complete: %w", img.names[0], err)
 		}
 		for _, name := range img.names {
-			if err := s.Name(ctx, Familiar(name), img.Descriptor); err != nil {
+			if err := s.Name(ctx, image.Familiar(name), img.Descriptor); err != nil {
 				return all, err
 			}
-			all = append(all, Named{Familiar(name), img.Digest, id})
+			all = append(all, Named{image.Familiar(name), img.Digest, id})
 		}
 	}
 	return all, nil
@@ -267,19 +267,4 @@ func label(ctx context.Context, s Store, c child) (id string, err error) {
 		return s.Label(ctx, c.Digest, labels)
 	})
 	return id, err
-}
-
-// Familiar is the full form of a name, as containerd keeps it: docker.io/library/busybox:latest for busybox.
-func Familiar(name string) string {
-	host, rest, found := strings.Cut(name, "/")
-	if !found || !strings.ContainsAny(host, ".:") && host != "localhost" {
-		host, rest = "docker.io", name
-		if !found {
-			rest = "library/" + name
-		}
-	}
-	if !strings.Contains(rest, "@") && !strings.Contains(path.Base(rest), ":") {
-		rest += ":latest"
-	}
-	return host + "/" + rest
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	content "github.com/containerd/containerd/api/services/content/v1"
@@ -36,14 +37,15 @@ const (
 
 // Store is a containerd's stores.
 type Store struct {
+	socket  string
 	content content.ContentClient
 	images  images.ImagesClient
 	leases  leases.LeasesClient
 }
 
-// New returns the stores behind a connection to containerd.
-func New(conn grpc.ClientConnInterface) *Store {
-	return &Store{content: content.NewContentClient(conn), images: images.NewImagesClient(conn), leases: leases.NewLeasesClient(conn)}
+// New returns the stores behind a connection to containerd at a socket.
+func New(conn grpc.ClientConnInterface, socket string) *Store {
+	return &Store{socket: socket, content: content.NewContentClient(conn), images: images.NewImagesClient(conn), leases: leases.NewLeasesClient(conn)}
 }
 
 func in(ctx context.Context) context.Context {
@@ -57,12 +59,12 @@ func (s *Store) Lease(ctx context.Context, id string) (leased context.Context, r
 		ID: id, Labels: map[string]string{"containerd.io/gc.expire": time.Now().Add(leaseLife).Format(time.RFC3339)},
 	})
 	if err != nil && status.Code(err) != codes.AlreadyExists {
-		return nil, nil, failed("lease", err)
+		return nil, nil, s.Failed("lease", err)
 	}
 	release = func() error {
 		ctx := context.WithoutCancel(ctx)
 		if _, err := s.leases.Delete(in(ctx), &leases.DeleteRequest{ID: id}); err != nil && status.Code(err) != codes.NotFound {
-			return failed("give back a lease", err)
+			return s.Failed("give back a lease", err)
 		}
 		return nil
 	}
@@ -76,9 +78,9 @@ func (s *Store) Write(ctx context.Context, d image.Descriptor, labels map[string
 	defer cancel()
 	stream, err := s.content.Write(ctx)
 	if err != nil {
-		return d, failed("write blob", err)
+		return d, s.Failed("write blob", err)
 	}
-	w := &writer{stream: stream, ref: "shoal-" + d.Digest, labels: labels}
+	w := &writer{store: s, stream: stream, ref: "shoal-" + d.Digest, labels: labels}
 	sum := sha256.New()
 	if d.Digest == "" {
 		w.ref = "shoal-unnamed-" + rand.Text()
@@ -108,6 +110,7 @@ func (s *Store) Write(ctx context.Context, d image.Descriptor, labels map[string
 
 // writer sends a blob piece by piece.
 type writer struct {
+	store  *Store
 	stream content.Content_WriteClient
 	ref    string // under what containerd keeps what it has so far
 	labels map[string]string
@@ -123,21 +126,21 @@ func (w *writer) send(d image.Descriptor, data []byte, last bool) (there bool, e
 		q.Action, q.Labels = content.WriteAction_COMMIT, w.labels
 	}
 	if err := w.stream.Send(q); err != nil && !errors.Is(err, io.EOF) { // on EOF, Recv has the reason
-		return false, failed("write blob", err)
+		return false, w.store.Failed("write blob", err)
 	}
 	w.offset += int64(len(data))
 	_, err = w.stream.Recv()
 	if status.Code(err) == codes.AlreadyExists {
 		return true, nil
 	}
-	return false, failed("write blob", err)
+	return false, w.store.Failed("write blob", err)
 }
 
 // Size is the size of a blob in bytes; runtime.ErrNotFound when it is not there.
 func (s *Store) Size(ctx context.Context, digest string) (int64, error) {
 	reply, err := s.content.Info(in(ctx), &content.InfoRequest{Digest: digest})
 	if err != nil {
-		return 0, failed("blob "+digest, err)
+		return 0, s.Failed("blob "+digest, err)
 	}
 	return reply.Info.Size, nil
 }
@@ -149,7 +152,7 @@ func (s *Store) Label(ctx context.Context, digest string, labels map[string]stri
 		mask.Paths = append(mask.Paths, "labels."+name)
 	}
 	_, err := s.content.Update(in(ctx), &content.UpdateRequest{Info: &content.Info{Digest: digest, Labels: labels}, UpdateMask: mask})
-	return failed("label blob "+digest, err)
+	return s.Failed("label blob "+digest, err)
 }
 
 // Copy writes the blob to w, from the offset on.
@@ -158,7 +161,7 @@ func (s *Store) Copy(ctx context.Context, w io.Writer, digest string, offset int
 	defer cancel()
 	stream, err := s.content.Read(ctx, &content.ReadContentRequest{Digest: digest, Offset: offset})
 	if err != nil {
-		return failed("read blob "+digest, err)
+		return s.Failed("read blob "+digest, err)
 	}
 	for {
 		piece, err := stream.Recv()
@@ -166,7 +169,7 @@ func (s *Store) Copy(ctx context.Context, w io.Writer, digest string, offset int
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return failed("read blob "+digest, err)
+			return s.Failed("read blob "+digest, err)
 		}
 		if _, err := w.Write(piece.Data); err != nil {
 			return err
@@ -177,14 +180,14 @@ func (s *Store) Copy(ctx context.Context, w io.Writer, digest string, offset int
 // Abort throws away what has been fetched or written of a blob that is not whole yet.
 func (s *Store) Abort(ctx context.Context, ref string) error {
 	_, err := s.content.Abort(in(ctx), &content.AbortRequest{Ref: ref})
-	return failed("throw away "+ref, err)
+	return s.Failed("throw away "+ref, err)
 }
 
 // Images are the names of all images, with the manifests or indexes that they stand for.
 func (s *Store) Images(ctx context.Context) (map[string]image.Descriptor, error) {
 	reply, err := s.images.List(in(ctx), &images.ListImagesRequest{})
 	if err != nil {
-		return nil, failed("list images", err)
+		return nil, s.Failed("list images", err)
 	}
 	all := make(map[string]image.Descriptor, len(reply.Images))
 	for _, i := range reply.Images {
@@ -203,23 +206,25 @@ func (s *Store) Name(ctx context.Context, name string, d image.Descriptor) error
 	if status.Code(err) == codes.AlreadyExists {
 		_, err = s.images.Update(in(ctx), &images.UpdateImageRequest{Image: record})
 	}
-	return failed("name image "+name, err)
+	return s.Failed("name image "+name, err)
 }
 
-// failed wraps an error of containerd in the kind the agent knows.
-func failed(what string, err error) error {
-	s := status.Convert(err)
-	switch s.Code() {
-	case codes.OK:
+// Failed wraps an error of containerd in the kind the agent knows.
+func (s *Store) Failed(what string, err error) error {
+	reply := status.Convert(err)
+	switch {
+	case reply.Code() == codes.OK:
 		return nil
-	case codes.NotFound:
-		return fmt.Errorf("%s: %s: %w", what, s.Message(), runtime.ErrNotFound)
-	case codes.Unavailable:
-		return fmt.Errorf("%s: %w: %s", what, runtime.ErrUnavailable, s.Message())
-	case codes.Canceled:
+	case reply.Code() == codes.NotFound:
+		return fmt.Errorf("%s: %s: %w", what, reply.Message(), runtime.ErrNotFound)
+	case reply.Code() == codes.Unavailable, strings.Contains(reply.Message(), "server is not initialized yet"):
+		return fmt.Errorf("%s: %w at %s: %s", what, runtime.ErrUnavailable, s.socket, reply.Message())
+	case reply.Code() == codes.Canceled:
 		return fmt.Errorf("%s: %w", what, context.Canceled)
-	case codes.DeadlineExceeded:
+	case reply.Code() == codes.DeadlineExceeded:
 		return fmt.Errorf("%s: %w", what, context.DeadlineExceeded)
+	case reply.Code() == codes.Unimplemented:
+		return fmt.Errorf("%s: %s: %w", what, reply.Message(), runtime.ErrUnsupported)
 	}
-	return fmt.Errorf("%s: %s", what, s.Message())
+	return fmt.Errorf("%s: %s", what, reply.Message())
 }

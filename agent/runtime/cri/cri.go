@@ -13,12 +13,11 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/shoal-edge/shoal/agent/runtime"
+	"github.com/shoal-edge/shoal/agent/runtime/content"
 	"github.com/shoal-edge/shoal/agent/runtime/image"
 )
 
@@ -40,10 +39,11 @@ type Config struct {
 
 // Runtime is a runtime.Runtime on containerd.
 type Runtime struct {
-	c      Config
-	conn   *grpc.ClientConn
-	cri    criapi.RuntimeServiceClient
-	images criapi.ImageServiceClient
+	c       Config
+	conn    *grpc.ClientConn
+	cri     criapi.RuntimeServiceClient
+	images  criapi.ImageServiceClient
+	content *content.Store
 }
 
 // New returns a Runtime. Nothing is dialled before the first call: containerd may start later than the agent.
@@ -64,7 +64,10 @@ func New(c Config) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("containerd socket %s: %w", c.Socket, err)
 	}
-	return &Runtime{c: c, conn: conn, cri: criapi.NewRuntimeServiceClient(conn), images: criapi.NewImageServiceClient(conn)}, nil
+	return &Runtime{
+		c: c, conn: conn, cri: criapi.NewRuntimeServiceClient(conn), images: criapi.NewImageServiceClient(conn),
+		content: content.New(conn, c.Socket),
+	}, nil
 }
 
 // Close ends the connection; containers go on.
@@ -122,19 +125,4 @@ func (r *Runtime) EnsureSandboxImage(ctx context.Context) error {
 }
 
 // failed wraps an error of containerd in the kind the agent knows.
-func (r *Runtime) failed(what string, err error) error {
-	s := status.Convert(err)
-	switch {
-	case s.Code() == codes.NotFound:
-		return fmt.Errorf("%s: %s: %w", what, s.Message(), runtime.ErrNotFound)
-	case s.Code() == codes.Unavailable, strings.Contains(s.Message(), "server is not initialized yet"):
-		return fmt.Errorf("%s: %w at %s: %s", what, runtime.ErrUnavailable, r.c.Socket, s.Message())
-	case s.Code() == codes.Canceled:
-		return fmt.Errorf("%s: %w", what, context.Canceled)
-	case s.Code() == codes.DeadlineExceeded:
-		return fmt.Errorf("%s: %w", what, context.DeadlineExceeded)
-	case s.Code() == codes.Unimplemented:
-		return fmt.Errorf("%s: %s: %w", what, s.Message(), runtime.ErrUnsupported)
-	}
-	return fmt.Errorf("%s: %s", what, s.Message())
-}
+func (r *Runtime) failed(what string, err error) error { return r.content.Failed(what, err) }

@@ -15,7 +15,7 @@ import (
 )
 
 // Content is the runtime's content and image stores.
-func (r *Runtime) Content() *content.Store { return content.New(r.conn) }
+func (r *Runtime) Content() *content.Store { return r.content }
 
 // Import puts an image made on this device into containerd, and returns when pods can use it.
 func (r *Runtime) Import(ctx context.Context, img image.Image) error {

@@ -53,3 +53,14 @@ func TestPauseNamesThePackage(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestFamiliar(t *testing.T) {
+	for name, want := range map[string]string{
+		"busybox": "docker.io/library/busybox:latest", "a/b:2": "docker.io/a/b:2", "localhost/x": "localhost/x:latest",
+		"r.example:5000/x": "r.example:5000/x:latest", "x@sha256:1": "docker.io/library/x@sha256:1",
+	} {
+		if got := Familiar(name); got != want {
+			t.Errorf("%s: got %s", name, got)
+		}
+	}
+}
