@@ -17,7 +17,7 @@ import (
 	"github.com/shoal-edge/shoal/test/site"
 )
 
-// mostGrowth is how much memory hostile clients may cost a server, with what its collector has not got to yet: what is measured is 36 MiB at most.
+// mostGrowth is how much memory hostile clients may cost a server, with what its collector has not got to yet: 36 MiB is the most that was measured.
 const mostGrowth = 64 << 20
 
 // attack is what hostile clients do for a while: each of so many at the same time.
