@@ -21,6 +21,7 @@ const (
 	maxArtifacts = 64
 	maxMetadata  = 256 << 10 // bytes of signed metadata in all
 	maxURL       = 2048
+	maxWorkloads = 64
 )
 
 func releases() *Kind {
@@ -33,7 +34,7 @@ func releases() *Kind {
 		Columns: []Column{
 			nameColumn(), text("Version", "What people call the release."), integer("Counter", "The release's place in the order of all releases."),
 			text("Hardware", "The kinds of hardware that the release is for."), boolean("Signed", "Whether the release carries its makers' signed word."),
-			ageColumn(), wide("Artifacts", "The names of what there is to install."),
+			ageColumn(), wide("Artifacts", "The names of what there is to install."), wide("Workloads", "The apps that get new images."),
 		},
 	}, strategy[firmwarev1.Release, firmwarev1.Release]{
 		in: same[firmwarev1.Release], out: same[firmwarev1.Release],
@@ -49,8 +50,13 @@ func releases() *Kind {
 			for i := range names {
 				names[i] = r.Spec.Artifacts[i].Name
 			}
+			apps := make([]string, len(r.Spec.Workloads))
+			for i := range apps {
+				apps[i] = r.Spec.Workloads[i].Namespace + "/" + r.Spec.Workloads[i].Name
+			}
 			return []any{
-				r.Name, r.Spec.Version, r.Spec.Counter, listed(r.Spec.HardwareIDs, 3), r.Spec.Metadata != nil, age(r, now), listed(names, 3),
+				r.Name, r.Spec.Version, r.Spec.Counter, orElse(listed(r.Spec.HardwareIDs, 3), "<none>"), r.Spec.Metadata != nil, age(r, now),
+				orElse(listed(names, 3), "<none>"), orElse(listed(apps, 3), "<none>"),
 			}
 		},
 		create: func(n *firmwarev1.Release) { n.Generation = 1 },
@@ -74,16 +80,17 @@ func checkRelease(s *firmwarev1.ReleaseSpec, path *field.Path) field.ErrorList {
 	}
 	errs = append(errs, atLeast(1, s.Counter, path.Child("counter"))...)
 	errs = append(errs, within(0, max(0, s.Counter), s.SecurityFloor, path.Child("securityFloor"))...)
-	if len(s.HardwareIDs) == 0 {
-		errs = append(errs, field.Required(path.Child("hardwareIDs"), "a release is for some hardware"))
+	if len(s.HardwareIDs) == 0 && len(s.Artifacts) > 0 {
+		errs = append(errs, field.Required(path.Child("hardwareIDs"), "artifacts are for some hardware"))
 	}
 	errs = append(errs, checkHardware(s.HardwareIDs, path.Child("hardwareIDs"))...)
 	if d := s.DataSchema; d != nil {
 		errs = append(errs, within(0, int64(max(0, d.Writes)), int64(d.Reads), path.Child("dataSchema", "reads"))...)
 	}
-	if len(s.Artifacts) == 0 {
-		errs = append(errs, field.Required(path.Child("artifacts"), ""))
+	if len(s.Artifacts)+len(s.Workloads) == 0 {
+		errs = append(errs, field.Required(path.Child("artifacts"), "a release has artifacts, workloads or both"))
 	}
+	errs = append(errs, checkWorkloads(s.Workloads, path.Child("workloads"))...)
 	if len(s.Artifacts) > maxArtifacts {
 		errs = append(errs, field.TooMany(path.Child("artifacts"), len(s.Artifacts), maxArtifacts))
 	}
@@ -108,6 +115,42 @@ func checkRelease(s *firmwarev1.ReleaseSpec, path *field.Path) field.ErrorList {
 		}
 	}
 	return errs
+}
+
+func checkWorkloads(list []firmwarev1.Workload, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if len(list) > maxWorkloads {
+		errs = append(errs, field.TooMany(path, len(list), maxWorkloads))
+	}
+	names := make([]string, len(list))
+	for i := range list {
+		w, at := &list[i], path.Index(i)
+		names[i] = w.Kind + " " + w.Namespace + "/" + w.Name
+		if w.Kind != "Deployment" {
+			errs = append(errs, field.NotSupported(at.Child("kind"), w.Kind, []string{"Deployment"}))
+		}
+		errs = append(errs, checkName(w.Namespace, at.Child("namespace"))...)
+		errs = append(errs, checkName(w.Name, at.Child("name"))...)
+		if len(w.Images) == 0 {
+			errs = append(errs, field.Required(at.Child("images"), "a release brings new images"))
+		}
+		containers := make([]string, len(w.Images))
+		for j := range w.Images {
+			containers[j] = w.Images[j].Container
+			if image := w.Images[j].Image; image == "" || strings.TrimSpace(image) != image {
+				errs = append(errs, field.Invalid(at.Child("images").Index(j).Child("image"), image, "must be an image's name"))
+			}
+		}
+		errs = append(errs, distinct(containers, at.Child("images"))...)
+	}
+	return append(errs, distinct(names, path)...)
+}
+
+func checkName(name string, path *field.Path) field.ErrorList {
+	if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 {
+		return field.ErrorList{field.Invalid(path, name, strings.Join(wrong, "; "))}
+	}
+	return nil
 }
 
 func artifactsFor(s *firmwarev1.ReleaseSpec, hardware string) int {

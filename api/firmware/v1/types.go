@@ -15,8 +15,8 @@ func GroupVersion() schema.GroupVersion {
 	return schema.GroupVersion{Group: "firmware.shoal.dev", Version: "v1"}
 }
 
-// Release is one firmware release: what its artifacts are and which devices may have it. It never changes: a correction is another
-// release with a higher counter.
+// Release is one release of firmware, of apps, or of both that belong together: what its artifacts are, which devices may have them, and
+// which images its workloads get. It never changes: a correction is another release with a higher counter.
 type Release struct {
 	metav1.TypeMeta `json:",inline"`
 	// Standard object's metadata.
@@ -33,14 +33,35 @@ type ReleaseSpec struct {
 	Counter int64 `json:"counter" protobuf:"varint,2,opt,name=counter"`
 	// securityFloor is the lowest counter that a device which has confirmed this release ever runs again.
 	SecurityFloor int64 `json:"securityFloor,omitempty" protobuf:"varint,3,opt,name=securityFloor"`
-	// hardwareIDs are the kinds of hardware that the release is for, as the devices' configuration calls them.
-	HardwareIDs []string `json:"hardwareIDs" protobuf:"bytes,4,rep,name=hardwareIDs"`
+	// hardwareIDs are the kinds of hardware that the artifacts are for, as the devices' configuration calls them.
+	HardwareIDs []string `json:"hardwareIDs,omitempty" protobuf:"bytes,4,rep,name=hardwareIDs"`
 	// dataSchema is what the release does to data that outlives it on the device. Absent: nothing.
 	DataSchema *DataSchema `json:"dataSchema,omitempty" protobuf:"bytes,5,opt,name=dataSchema"`
-	// artifacts are what there is to install. Each kind of hardware has exactly one.
-	Artifacts []Artifact `json:"artifacts" protobuf:"bytes,6,rep,name=artifacts"`
+	// artifacts are what devices install. Each kind of hardware has exactly one.
+	Artifacts []Artifact `json:"artifacts,omitempty" protobuf:"bytes,6,rep,name=artifacts"`
 	// metadata is the signed word of the release's makers (TUF). Devices that have a root of trust install nothing without it.
 	Metadata *SignedMetadata `json:"metadata,omitempty" protobuf:"bytes,7,opt,name=metadata"`
+	// workloads are the apps that the release brings new images to, in the same waves as the artifacts.
+	Workloads []Workload `json:"workloads,omitempty" protobuf:"bytes,8,rep,name=workloads"`
+}
+
+// Workload is an app of the cluster with the images that a release has for it.
+type Workload struct {
+	// kind of the workload: Deployment.
+	Kind string `json:"kind" protobuf:"bytes,1,opt,name=kind"`
+	// namespace and name of the workload.
+	Namespace string `json:"namespace" protobuf:"bytes,2,opt,name=namespace"`
+	Name      string `json:"name" protobuf:"bytes,3,opt,name=name"`
+	// images are those of its containers that change. Everything else of the workload stays as it is.
+	Images []ContainerImage `json:"images" protobuf:"bytes,4,rep,name=images"`
+}
+
+// ContainerImage is the image of one container.
+type ContainerImage struct {
+	// container is the name of a container, or of an init container.
+	Container string `json:"container" protobuf:"bytes,1,opt,name=container"`
+	// image is its image. With a digest it is the same one for every pod.
+	Image string `json:"image" protobuf:"bytes,2,opt,name=image"`
 }
 
 // DataSchema is a range of versions of the data on a device.

@@ -1,4 +1,4 @@
-// Package v1 owns the kinds of fleet.shoal.dev/v1: a Rollout, which brings a firmware release to the devices in waves.
+// Package v1 owns the kinds of fleet.shoal.dev/v1: a Rollout, which brings a release of firmware or apps to the fleet in waves.
 package v1
 
 import (
@@ -16,7 +16,7 @@ func GroupVersion() schema.GroupVersion {
 	return schema.GroupVersion{Group: "fleet.shoal.dev", Version: "v1"}
 }
 
-// Rollout brings a release to devices, wave by wave, each wave only after the one before has proved itself.
+// Rollout brings a release to devices and workloads, wave by wave, each wave only after the one before has proved itself.
 type Rollout struct {
 	metav1.TypeMeta `json:",inline"`
 	// Standard object's metadata.
@@ -34,6 +34,7 @@ type RolloutSpec struct {
 	// selector picks the devices by the labels of their nodes. Absent: all that the release is for. It never changes.
 	Selector *metav1.LabelSelector `json:"selector,omitempty" protobuf:"bytes,2,opt,name=selector"`
 	// waves are the steps. Default: a canary of one device for each hardware, but no more than one in a hundred; then 5, 25 and 100 percent.
+	// Of a workload they are as many of its pods.
 	Waves []Wave `json:"waves,omitempty" protobuf:"bytes,3,rep,name=waves"`
 	// maxUnavailable is how many devices of one site may be down for the update at once, a number or a percentage of the site's, of
 	// which there is always one. Default: 10%.
@@ -53,7 +54,7 @@ type RolloutSpec struct {
 	Window *firmwarev1.Window `json:"window,omitempty" protobuf:"bytes,10,opt,name=window"`
 	// paused stops everything that has not gone beyond return.
 	Paused bool `json:"paused,omitempty" protobuf:"varint,11,opt,name=paused"`
-	// aborted ends the rollout. Devices that have the release keep it.
+	// aborted ends the rollout. Devices that have the release keep it; workloads get their former images back.
 	Aborted bool `json:"aborted,omitempty" protobuf:"varint,12,opt,name=aborted"`
 	// retries, counted up, has the devices that failed or were lost try once more.
 	Retries int32 `json:"retries,omitempty" protobuf:"varint,13,opt,name=retries"`
@@ -122,9 +123,28 @@ type RolloutStatus struct {
 	Waves []WaveStatus `json:"waves,omitempty" protobuf:"bytes,9,rep,name=waves"`
 	// completionTime is when the last device was done.
 	CompletionTime *metav1.Time `json:"completionTime,omitempty" protobuf:"bytes,10,opt,name=completionTime"`
+	// workloads are the release's, in its order.
+	Workloads []WorkloadStatus `json:"workloads,omitempty" protobuf:"bytes,11,rep,name=workloads"`
 }
 
-// Counts are numbers of devices.
+// WorkloadStatus is how one workload of the release stands.
+type WorkloadStatus struct {
+	Kind      string `json:"kind" protobuf:"bytes,1,opt,name=kind"`
+	Namespace string `json:"namespace" protobuf:"bytes,2,opt,name=namespace"`
+	Name      string `json:"name" protobuf:"bytes,3,opt,name=name"`
+	// pods is how many it is to have, and allowed how many of them may have the release by now.
+	Pods    int32 `json:"pods" protobuf:"varint,4,opt,name=pods"`
+	Allowed int32 `json:"allowed" protobuf:"varint,5,opt,name=allowed"`
+	// updated have the release and are available; failed have it and do not run.
+	Updated int32 `json:"updated" protobuf:"varint,6,opt,name=updated"`
+	Failed  int32 `json:"failed" protobuf:"varint,7,opt,name=failed"`
+	// done: it has the release for good, and the rollout has let go of it.
+	Done bool `json:"done,omitempty" protobuf:"varint,8,opt,name=done"`
+	// why says what it waits for.
+	Why string `json:"why,omitempty" protobuf:"bytes,9,opt,name=why"`
+}
+
+// Counts are numbers of devices, and of the pods of workloads.
 type Counts struct {
 	// devices is all of them. Those that are not begun with belong to a wave only as far as it is planned.
 	Devices int32 `json:"devices" protobuf:"varint,1,opt,name=devices"`
