@@ -47,6 +47,7 @@ type cluster struct {
 	kicked   []string
 	servers  []string               // the addresses of the control plane
 	notRead  func(*corev1.Pod) bool // pods that never become ready
+	crashes  func(*corev1.Pod) bool // pods that end as soon as they have begun
 }
 
 // inCluster runs a test with the given nodes in a bubble.
@@ -277,7 +278,8 @@ func (c *cluster) step(pod *corev1.Pod) {
 	k := key(pods, pod.Namespace, pod.Name)
 	_, ready := readySince(pod)
 	c.mu.Lock()
-	never := c.notRead != nil && c.notRead(pod)
+	crashes := c.crashes != nil && c.crashes(pod)
+	never := crashes || c.notRead != nil && c.notRead(pod)
 	c.mu.Unlock()
 	c.wg.Go(func() {
 		select {
@@ -302,6 +304,12 @@ func (c *cluster) step(pod *corev1.Pod) {
 				status := corev1.ConditionTrue
 				if never {
 					status = corev1.ConditionFalse
+				}
+				if crashes {
+					current.Status.ContainerStatuses = []corev1.ContainerStatus{{
+						Name:  "main",
+						State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
+					}}
 				}
 				setPodCondition(&current.Status, corev1.PodCondition{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.Now()})
 				return nil

@@ -119,7 +119,7 @@ func (r *rollout) advance(ctx context.Context) (time.Duration, error) {
 	if err := step(ctx); err != nil {
 		return 0, r.noteFailure(ctx, err)
 	}
-	again, err := r.report(ctx, false)
+	again, err := r.report(ctx, r.rests())
 	if err == nil && r.complete() {
 		err = r.trimHistory(ctx)
 	}
@@ -140,6 +140,9 @@ func (r *rollout) roll(ctx context.Context) error {
 	}
 	if want := r.newSize(); want != size(r.newest) {
 		return r.scale(ctx, r.newest, want)
+	}
+	if err := r.refillOld(ctx); err != nil {
+		return err
 	}
 	return r.shrinkOld(ctx)
 }
@@ -178,7 +181,7 @@ func available(set *appsv1.ReplicaSet) int32 { return min(size(set), set.Status.
 
 // newSize is the size that the newest replica set may have now.
 func (r *rollout) newSize() int32 {
-	want, have := r.replicas(), size(r.newest)
+	want, have := r.limit(), size(r.newest)
 	if have >= want {
 		return want
 	}
@@ -187,7 +190,7 @@ func (r *rollout) newSize() int32 {
 	for _, set := range r.sets {
 		total += held(set)
 	}
-	room := want + surge - total
+	room := r.replicas() + surge - total
 	return have + max(0, min(room, want-have))
 }
 
@@ -200,7 +203,7 @@ func (r *rollout) shrinkOld(ctx context.Context) error {
 		total += size(set)
 		usable += available(set)
 	}
-	spare := total - minimum - (size(r.newest) - available(r.newest))
+	spare := min(total-minimum-(size(r.newest)-available(r.newest)), r.oldSize()-r.kept())
 	for _, set := range r.old() {
 		broken := size(set) - available(set)
 		if take := min(broken, spare); take > 0 {
@@ -210,7 +213,7 @@ func (r *rollout) shrinkOld(ctx context.Context) error {
 			spare -= take
 		}
 	}
-	spare = min(spare, usable-minimum)
+	spare = min(spare, usable-minimum, r.oldSize()-r.kept())
 	for _, set := range r.old() {
 		if take := min(size(set), spare); take > 0 {
 			if err := r.scale(ctx, set, size(set)-take); err != nil {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/shoal-edge/shoal/api"
+	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -30,7 +31,7 @@ const (
 
 // ownAnnotations belong to a deployment, or to a replica set, alone; all others are copied from the one to the other.
 var ownAnnotations = []string{
-	corev1.LastAppliedConfigAnnotation, revisionAnnotation, historyAnnotation, desiredAnnotation, maximumAnnotation,
+	corev1.LastAppliedConfigAnnotation, revisionAnnotation, historyAnnotation, desiredAnnotation, maximumAnnotation, fleetv1.HoldAnnotation,
 }
 
 // find returns the replica set of the deployment's template: the oldest, should there be several.

@@ -121,7 +121,7 @@ func (r *rollout) progressed() bool {
 		now.ReadyReplicas > before.ReadyReplicas || now.AvailableReplicas > before.AvailableReplicas
 }
 
-// notePause keeps the progress deadline from running while a rollout is paused.
+// notePause keeps the progress deadline from running while a rollout is paused, or waits for the next wave.
 func (r *rollout) notePause() {
 	if r.object.Spec.ProgressDeadlineSeconds == nil {
 		return
@@ -130,11 +130,15 @@ func (r *rollout) notePause() {
 	if present != nil && present.Reason == reasonDeadline {
 		return
 	}
-	paused := present != nil && present.Reason == reasonPaused
+	paused, rests := present != nil && present.Reason == reasonPaused, r.object.Spec.Paused || r.rests()
 	switch {
-	case r.object.Spec.Paused && !paused:
-		r.setCondition(appsv1.DeploymentProgressing, corev1.ConditionUnknown, reasonPaused, "The deployment is paused.")
-	case !r.object.Spec.Paused && paused:
+	case rests && !paused:
+		message := "The deployment is paused."
+		if !r.object.Spec.Paused {
+			message = "The deployment waits for the next wave of its rollout."
+		}
+		r.setCondition(appsv1.DeploymentProgressing, corev1.ConditionUnknown, reasonPaused, message)
+	case !rests && paused:
 		r.setCondition(appsv1.DeploymentProgressing, corev1.ConditionUnknown, reasonResumed, "The deployment goes on.")
 	}
 }

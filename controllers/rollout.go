@@ -34,8 +34,8 @@ const (
 // rolloutWrites is how many devices are written at once; the log commits them together.
 const rolloutWrites = 8
 
-// rolloutLoop takes rollouts through their waves. It reads rollouts, releases, nodes and the devices' firmware, and owns the status of
-// rollouts and the spec of DeviceFirmware. What it decides is package waves' work; here it is looked up and written.
+// rolloutLoop takes rollouts through their waves. It reads rollouts, releases, nodes, the devices' firmware and the releases' workloads,
+// and owns the status of rollouts, the spec of DeviceFirmware, and the images and the hold of the workloads while it brings them a release. What it decides is package waves' work; here it is looked up and written.
 type rolloutLoop struct {
 	c    *Controllers
 	loop *loop
@@ -78,6 +78,7 @@ func (c *Controllers) addRollouts() {
 		r.mu.Unlock()
 	}
 	c.follow(nodes, "", nodeReader)
+	r.followWorkloads()
 }
 
 func (r *rolloutLoop) soon(name string) {
@@ -122,7 +123,10 @@ func (r *rolloutLoop) reconcile(ctx context.Context, k store.Key) (time.Duration
 	rollout, ok := store.Get[fleetv1.Rollout](r.c.reader, "", k.Name)
 	if !ok || rollout.DeletionTimestamp != nil {
 		r.forget(k)
-		return 0, r.disband(ctx, k.Name, "")
+		return 0, errors.Join(r.disband(ctx, k.Name, ""), r.releaseWorkloads(ctx, k.Name, ""))
+	}
+	if err := r.releaseWorkloads(ctx, k.Name, string(rollout.UID)); err != nil {
+		return 0, err
 	}
 	in, err := r.input(ctx, rollout)
 	if err != nil {
@@ -212,7 +216,7 @@ func (r *rolloutLoop) carryOut(ctx context.Context, rollout *fleetv1.Rollout, re
 	if err := r.writeStatus(ctx, rollout, &d.Status); err != nil {
 		return err
 	}
-	return eachAtOnce(d.Grant, grant)
+	return errors.Join(eachAtOnce(d.Grant, grant), r.tellWorkloads(ctx, rollout, d))
 }
 
 func eachAtOnce[T any](list []T, do func(T) error) error {
@@ -286,6 +290,6 @@ func (r *rolloutLoop) tell(rollout *fleetv1.Rollout, status *fleetv1.RolloutStat
 		kind = corev1.EventTypeWarning
 	}
 	wave := rollout.Spec.Waves[min(int(status.Wave), len(rollout.Spec.Waves)-1)].Name
-	r.c.recorder.eventf(rollout, kind, string(status.Phase), "Wave %s: %d of %d devices updated, %d failed, %d lost. %s",
+	r.c.recorder.eventf(rollout, kind, string(status.Phase), "Wave %s: %d of %d updated, %d failed, %d lost. %s",
 		wave, status.Updated, status.Devices, status.Failed, status.Lost, status.Why)
 }

@@ -26,7 +26,7 @@ func rolloutResource() schema.GroupResource {
 func (r *rolloutLoop) input(ctx context.Context, rollout *fleetv1.Rollout) (waves.Input, error) {
 	in := waves.Input{Rollout: rollout, Now: r.c.now()}
 	if release, ok := store.Get[firmwarev1.Release](r.c.reader, "", rollout.Spec.Release); ok {
-		in.Release = release
+		in.Release, in.Workloads = release, r.workloads(rollout, release)
 	}
 	selector := labels.Everything()
 	if rollout.Spec.Selector != nil {

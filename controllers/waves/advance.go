@@ -48,7 +48,7 @@ func (d *decider) sizes() []int {
 // advance fills the open waves, and opens the next one when the last has proved itself.
 func (d *decider) advance() {
 	s := &d.decision.Status
-	if len(d.members) == 0 && d.there == 0 {
+	if len(d.members) == 0 && d.there == 0 && len(d.Workloads) == 0 {
 		s.Phase, s.Why = fleetv1.Progressing, "there is no device to bring it to" // the first one that comes is the canary
 		return
 	}
@@ -58,6 +58,7 @@ func (d *decider) advance() {
 		for i := int32(0); i <= s.Wave; i++ {
 			short = d.fill(i, sizes[i])
 		}
+		d.allow(s.Wave)
 		phase, why := d.judge(s.Wave, short)
 		s.Phase, s.Why = phase, why
 		if phase != opened {
@@ -148,7 +149,10 @@ func (d *decider) judge(wave int32, short int) (fleetv1.Phase, string) {
 	case done*100 < int(w.PromotePercent)*started:
 		return fleetv1.Progressing, fmt.Sprintf("wave %s: %d of %d have confirmed", w.Name, done, started)
 	}
-	if left := d.soak(wave); left > 0 && started > 0 {
+	if why := d.awaited(wave); why != "" {
+		return fleetv1.Progressing, why
+	}
+	if left := d.soak(wave); left > 0 && (started > 0 || d.podsOf(wave)) {
 		return fleetv1.Soaking, fmt.Sprintf("wave %s has to last for another %s", w.Name, left.Round(time.Second))
 	}
 	if wave+1 == int32(len(d.spec.Waves)) {
@@ -199,6 +203,7 @@ func amount(of *intstr.IntOrString, n int) int {
 func (d *decider) finish() {
 	s := &d.decision.Status
 	d.promoted(s.Wave)
+	d.finishWorkloads()
 	unfinished := 0
 	for _, m := range d.members {
 		if !m.judged() {

@@ -57,6 +57,10 @@ func (f *fleet) decide() waves.Decision {
 	for _, name := range f.voters {
 		in.Voters = append(in.Voters, waves.Voter{Name: name, Healthy: f.device(name).Up && !restarting(f.device(name))})
 	}
+	return f.decideWith(in)
+}
+
+func (f *fleet) decideWith(in waves.Input) waves.Decision {
 	d := waves.Decide(in)
 	if d.Counted {
 		f.counted = f.now

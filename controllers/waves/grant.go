@@ -141,6 +141,7 @@ func (d *decider) count() {
 		}
 		begun += int(waves[i].Devices)
 	}
+	d.countPods(waves)
 	s.Waves = waves
 }
 

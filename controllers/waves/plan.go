@@ -10,6 +10,8 @@ import (
 type Planned struct {
 	Name    string   `json:"name"`
 	Devices []string `json:"devices"`
+	// Pods is how many pods of each workload the wave has of its own.
+	Pods map[string]int32 `json:"pods,omitempty"`
 }
 
 // Plan says which devices would be in which wave, and why others are left out. Devices that have the release already are in no wave.
@@ -21,6 +23,7 @@ func Plan(in Input) (list []Planned, refused map[string]string) {
 		return nil, d.decision.Refused
 	}
 	d.sort()
+	d.sortWorkloads()
 	sizes := d.sizes()
 	for i := range d.spec.Waves {
 		d.fill(int32(i), sizes[i])
@@ -33,7 +36,21 @@ func Plan(in Input) (list []Planned, refused map[string]string) {
 			}
 		}
 		slices.Sort(p.Devices)
+		for _, a := range d.apps {
+			if a.status.Done {
+				continue
+			}
+			if p.Pods == nil {
+				p.Pods = map[string]int32{}
+			}
+			p.Pods[a.Key()] = a.part(int32(i))
+		}
 		list = append(list, p)
+	}
+	for i := range d.decision.Status.Workloads {
+		if w := &d.decision.Status.Workloads[i]; w.Why != "" {
+			d.decision.Refused[w.Namespace+"/"+w.Name] = w.Why
+		}
 	}
 	return list, d.decision.Refused
 }

@@ -1,9 +1,10 @@
-// Package waves owns the rules by which a rollout goes through a fleet: which devices begin, which may restart now, when a wave has
-// proved itself and when everything stops. It is pure: Decide looks at the rollout and at the devices and says what to write. All
-// that it remembers is in the objects, so that the next leader goes on where this one was.
+// Package waves owns the rules by which a rollout goes through a fleet: which devices begin, which may restart now, how many pods of a
+// workload get new images, when a wave has proved itself and when everything stops. It is pure: Decide looks at the rollout, the
+// devices and the workloads and says what to write. All that it remembers is in the objects, so that the next leader goes on where this one was.
 package waves
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,6 +42,8 @@ type Input struct {
 	Release *firmwarev1.Release
 	Devices []Device
 	Voters  []Voter
+	// Workloads are the release's, in its order.
+	Workloads []Workload
 	// Now is for the times that people read. Passed is how long ago the last decision was, by the leader's monotonic clock; zero at its
 	// first one.
 	Now    time.Time
@@ -64,6 +67,9 @@ type Decision struct {
 	Assign   []Assign
 	Status   fleetv1.RolloutStatus
 	Grant    []Grant
+	Let      []Let                 // go so far with the release
+	Free     []firmwarev1.Workload // are not held any more
+	Restore  []firmwarev1.Workload // get their former images back
 	// StepAside: the leader's own device is next, so another server has to lead first.
 	StepAside bool
 	// Again is when to decide again if nothing changes. Zero: never.
@@ -123,6 +129,8 @@ type decider struct {
 	members  []*member // those that count
 	left     []*member // skipped or refused, which count for their sites only
 	there    int       // had the release before anybody brought it
+	apps     []*app    // the workloads that take part
+	meddled  string    // which workload somebody else has changed
 	decision Decision
 }
 
@@ -138,19 +146,23 @@ func Decide(in Input) Decision {
 		return d.decision
 	}
 	d.sort()
+	d.sortWorkloads()
 	d.retry()
 	d.withdrawSkipped()
 	switch why := d.halted(); {
 	case d.spec.Aborted:
 		d.stop(fleetv1.Aborted, "a person aborted it", true)
+		d.restore()
 	case why != "":
 		d.stop(fleetv1.Halted, why, false)
+		d.restore()
 	case d.spec.Paused:
 		d.stop(fleetv1.Paused, "a person paused it", false)
 	default:
 		d.advance()
 		d.grant()
 	}
+	d.letGo()
 	d.count()
 	d.lookAgain()
 	return d.decision
@@ -158,6 +170,9 @@ func Decide(in Input) Decision {
 
 // sort finds who takes part, and where each stands.
 func (d *decider) sort() {
+	if len(d.Release.Spec.Artifacts) == 0 {
+		return // there is nothing for devices
+	}
 	for i := range d.Devices {
 		device := &d.Devices[i]
 		m := &member{Device: device, mine: Mine(d.Rollout, device.Spec.Assignment), order: shuffle(string(d.Rollout.UID), device.Name)}
@@ -288,6 +303,10 @@ func (d *decider) halted() string {
 			return why
 		}
 	}
+	if why := cmp.Or(d.meddled, d.stuck()); why != "" {
+		s.HaltedGeneration = d.Rollout.Generation
+		return why
+	}
 	if s.HaltedGeneration == d.Rollout.Generation && s.HaltedGeneration != 0 {
 		return s.Why
 	}
@@ -310,6 +329,8 @@ func (d *decider) exceeds(wave int32) string {
 			names = append(names, m.Name+" "+verdict(m))
 		}
 	}
+	pods, failures := d.judgedPods(wave)
+	judged, bad, names = judged+pods, bad+int32(len(failures)), append(names, failures...)
 	slices.Sort(names)
 	const shown = 3
 	list := strings.Join(names[:min(shown, len(names))], ", ")

@@ -1,0 +1,214 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/shoal-edge/shoal/api"
+	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
+	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
+	"github.com/shoal-edge/shoal/controllers/waves"
+	"github.com/shoal-edge/shoal/store"
+)
+
+// tooOften is how many restarts of a container mark its pod as one that does not run, even if it seems to at the moment.
+const tooOften = 3
+
+// followWorkloads wakes rollouts when a workload of theirs changes, and when a pod of one fails.
+func (r *rolloutLoop) followWorkloads() {
+	r.c.follow(deployments, "", each(func(d *appsv1.Deployment, _ bool) { r.wake(d) }))
+	r.c.follow(pods, "", each(func(pod *corev1.Pod, deleted bool) {
+		if deleted || whyFailing(pod) == "" {
+			return
+		}
+		if d, ok := r.deploymentOf(pod); ok {
+			r.wake(d)
+		}
+	}))
+}
+
+// deploymentOf looks up the deployment that a pod belongs to by way of its replica set.
+func (r *rolloutLoop) deploymentOf(pod *corev1.Pod) (*appsv1.Deployment, bool) {
+	ref := metav1.GetControllerOfNoCopy(pod)
+	if ref == nil || ref.Kind != "ReplicaSet" {
+		return nil, false
+	}
+	set, ok := store.Get[appsv1.ReplicaSet](r.c.reader, pod.Namespace, ref.Name)
+	if !ok {
+		return nil, false
+	}
+	if ref = metav1.GetControllerOfNoCopy(set); ref == nil || ref.Kind != "Deployment" {
+		return nil, false
+	}
+	return store.Get[appsv1.Deployment](r.c.reader, pod.Namespace, ref.Name)
+}
+
+func (r *rolloutLoop) wake(d *appsv1.Deployment) {
+	for _, ro := range store.List[fleetv1.Rollout](r.c.reader, "") {
+		release, ok := store.Get[firmwarev1.Release](r.c.reader, "", ro.Spec.Release)
+		if ok && slices.ContainsFunc(release.Spec.Workloads, func(w firmwarev1.Workload) bool { return w.Name == d.Name && w.Namespace == d.Namespace }) {
+			r.soon(ro.Name)
+		}
+	}
+	if hold, err := fleetv1.ReadHold(d.Annotations); err == nil && hold != nil {
+		r.soon(hold.Rollout) // also one that is gone: it lets go of it then
+	}
+}
+
+// workloads looks up how the workloads of a release stand.
+func (r *rolloutLoop) workloads(rollout *fleetv1.Rollout, release *firmwarev1.Release) []waves.Workload {
+	list := make([]waves.Workload, len(release.Spec.Workloads))
+	for i := range list {
+		list[i] = r.workload(rollout, &release.Spec.Workloads[i])
+	}
+	return list
+}
+
+func (r *rolloutLoop) workload(rollout *fleetv1.Rollout, of *firmwarev1.Workload) waves.Workload {
+	w := waves.Workload{Workload: *of}
+	d, ok := store.Get[appsv1.Deployment](r.c.reader, of.Namespace, of.Name)
+	if !ok || d.DeletionTimestamp != nil {
+		w.Trouble = "there is none"
+		return w
+	}
+	w.Look(d)
+	if w.Hold != nil && w.Hold.UID != string(rollout.UID) {
+		other, ok := store.Get[fleetv1.Rollout](r.c.reader, "", w.Hold.Rollout)
+		if w.Hold.Rollout != rollout.Name && (!ok || string(other.UID) != w.Hold.UID) {
+			r.loop.add(key(rollouts, "", w.Hold.Rollout)) // nobody stands for it any more
+		}
+		return w
+	}
+	if w.Hold == nil || !w.Present {
+		return w
+	}
+	for _, set := range store.ListBy[appsv1.ReplicaSet](r.c.reader, store.OwnerIndex, string(d.UID)) {
+		if !sameTemplate(&set.Spec.Template, &d.Spec.Template) {
+			continue
+		}
+		w.Updated += available(set)
+		for _, pod := range store.ListBy[corev1.Pod](r.c.reader, store.OwnerIndex, string(set.UID)) {
+			if why := whyFailing(pod); why != "" {
+				w.Failures = append(w.Failures, fmt.Sprintf("pod %s/%s (%s)", pod.Namespace, pod.Name, why))
+			}
+		}
+	}
+	for _, c := range d.Status.Conditions {
+		w.Stuck = w.Stuck || c.Type == appsv1.DeploymentProgressing && c.Reason == reasonDeadline && d.Status.ObservedGeneration >= d.Generation
+	}
+	return w
+}
+
+// hopeless are the reasons for which a container waits that do not go away by waiting. An image that cannot be fetched is not among
+// them: at the edge that says more of the link than of the release. The deployment's own deadline judges it.
+var hopeless = []string{ //nolint:gochecknoglobals // a constant that Go has no form for
+	"CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "InvalidImageName", "ErrImageNeverPull",
+}
+
+// whyFailing says why a pod does not run, in a word; nothing if it does or still may.
+func whyFailing(pod *corev1.Pod) string {
+	if pod.DeletionTimestamp != nil {
+		return ""
+	}
+	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		switch waiting := c.State.Waiting; {
+		case waiting != nil && slices.Contains(hopeless, waiting.Reason):
+			return waiting.Reason
+		case c.RestartCount >= tooOften:
+			return fmt.Sprintf("restarted %d times", c.RestartCount)
+		}
+	}
+	return ""
+}
+
+// tellWorkloads writes what a decision says of workloads.
+func (r *rolloutLoop) tellWorkloads(ctx context.Context, rollout *fleetv1.Rollout, d *waves.Decision) error {
+	var failures []error
+	for _, let := range d.Let {
+		failures = append(failures, r.writeWorkload(ctx, &let.Workload, func(object *appsv1.Deployment, hold *fleetv1.Hold) *fleetv1.Hold {
+			images := waves.Images(&object.Spec.Template.Spec, let.Workload.Images)
+			switch {
+			case hold == nil:
+				hold = &fleetv1.Hold{Rollout: rollout.Name, UID: string(rollout.UID), Former: images}
+				waves.SetImages(&object.Spec.Template.Spec, let.Workload.Images)
+			case hold.UID != string(rollout.UID) || !slices.Equal(images, let.Workload.Images):
+				return hold // it is not ours, or not as we left it: the next decision sees to it
+			}
+			return &fleetv1.Hold{Rollout: hold.Rollout, UID: hold.UID, Pods: let.Pods, Former: hold.Former}
+		}))
+	}
+	for i := range d.Free {
+		failures = append(failures, r.writeWorkload(ctx, &d.Free[i], func(_ *appsv1.Deployment, hold *fleetv1.Hold) *fleetv1.Hold {
+			if hold != nil && hold.UID != string(rollout.UID) {
+				return hold
+			}
+			return nil
+		}))
+	}
+	for i := range d.Restore {
+		failures = append(failures, r.writeWorkload(ctx, &d.Restore[i], restoreImages(string(rollout.UID))))
+	}
+	return errors.Join(failures...)
+}
+
+// restoreImages gives a workload that the rollout holds its former images back.
+func restoreImages(uid string) func(*appsv1.Deployment, *fleetv1.Hold) *fleetv1.Hold {
+	return func(object *appsv1.Deployment, hold *fleetv1.Hold) *fleetv1.Hold {
+		if hold == nil || hold.UID != uid {
+			return hold
+		}
+		waves.SetImages(&object.Spec.Template.Spec, hold.Former)
+		return nil
+	}
+}
+
+// writeWorkload changes a workload together with its hold.
+func (r *rolloutLoop) writeWorkload(
+	ctx context.Context, w *firmwarev1.Workload, change func(*appsv1.Deployment, *fleetv1.Hold) *fleetv1.Hold,
+) error {
+	_, err := r.c.client.Modify(ctx, key(deployments, w.Namespace, w.Name), "", func(object api.Object) error {
+		d := object.(*appsv1.Deployment)
+		hold, err := fleetv1.ReadHold(d.Annotations)
+		if err != nil {
+			return err
+		}
+		before := ptr.Deref(hold, fleetv1.Hold{})
+		hold = change(d, hold)
+		switch {
+		case hold == nil && before.UID == "", hold != nil && hold.String() == before.String():
+			return errKeep
+		case hold == nil:
+			delete(d.Annotations, fleetv1.HoldAnnotation)
+		default:
+			metav1.SetMetaDataAnnotation(&d.ObjectMeta, fleetv1.HoldAnnotation, hold.String())
+		}
+		return nil
+	})
+	if err == nil || errors.Is(err, errKeep) || apierrors.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("write %s %s/%s: %w", w.Kind, w.Namespace, w.Name, err)
+}
+
+// releaseWorkloads gives workloads that a rollout which is gone has held their former images back. The present rollout of its name, if there is
+// one, keeps its own.
+func (r *rolloutLoop) releaseWorkloads(ctx context.Context, name, present string) error {
+	var failures []error
+	for _, d := range store.List[appsv1.Deployment](r.c.reader, "") {
+		hold, err := fleetv1.ReadHold(d.Annotations)
+		if err != nil || hold == nil || hold.Rollout != name || hold.UID == present {
+			continue
+		}
+		w := &firmwarev1.Workload{Kind: "Deployment", Namespace: d.Namespace, Name: d.Name}
+		failures = append(failures, r.writeWorkload(ctx, w, restoreImages(hold.UID)))
+	}
+	return errors.Join(failures...)
+}
