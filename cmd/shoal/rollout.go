@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,7 +19,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/shoal-edge/shoal/api"
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
 	"github.com/shoal-edge/shoal/apiserver"
@@ -46,23 +44,23 @@ func newRollout() *cobra.Command {
 	t := &adminCommand{}
 	cmd := &cobra.Command{
 		Use:   "rollout",
-		Short: "Follow and steer rollouts of firmware",
-		Long: `Follow and steer rollouts of firmware.
+		Short: "Follow and steer rollouts of firmware and apps",
+		Long: `Follow and steer rollouts of firmware and apps.
 
-A rollout brings a release to the devices wave by wave. These commands show how far one is and edit its spec; kubectl can do the same.`,
+A rollout brings a release to devices and workloads wave by wave. These commands show how far one is and edit its spec; kubectl can do the same.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	t.kubeconfigFlag(cmd.PersistentFlags())
 	cmd.AddCommand(
 		t.rolloutStatus(), t.rolloutWatch(), t.rolloutPlan(),
-		t.rolloutEdit("pause NAME", "Let nobody restart for now", 1, func(s *fleetv1.RolloutSpec, _ []string) error { s.Paused = true; return nil }),
+		t.rolloutEdit("pause NAME", "Let nobody go on for now", 1, func(s *fleetv1.RolloutSpec, _ []string) error { s.Paused = true; return nil }),
 		t.rolloutEdit("resume NAME", "Go on after a pause", 1, func(s *fleetv1.RolloutSpec, _ []string) error { s.Paused = false; return nil }),
-		t.rolloutEdit("abort NAME", "End a rollout; devices that have the release keep it", 1,
+		t.rolloutEdit("abort NAME", "End a rollout; devices that have the release keep it, workloads get their former images back", 1,
 			func(s *fleetv1.RolloutSpec, _ []string) error { s.Aborted = true; return nil }),
 		t.rolloutEdit("retry NAME", "Have the devices that failed or were lost try once more", 1,
 			func(s *fleetv1.RolloutSpec, _ []string) error { s.Retries++; return nil }),
-		t.rolloutEdit("skip NAME DEVICE...", "Leave devices out", 2, func(s *fleetv1.RolloutSpec, devices []string) error {
+		t.rolloutEdit("skip NAME DEVICE|NAMESPACE/WORKLOAD...", "Leave devices or workloads out", 2, func(s *fleetv1.RolloutSpec, devices []string) error {
 			s.Skip = union(s.Skip, devices)
 			return nil
 		}),
@@ -143,6 +141,14 @@ type deviceView struct {
 func lookAt(ctx context.Context, client *kube.Client, name string) (*fleetView, error) {
 	v := &fleetView{Devices: []deviceView{}}
 	if err := client.Do(ctx, http.MethodGet, rolloutsPath+"/"+url.PathEscape(name), nil, &v.Rollout); err != nil {
+		return nil, err
+	}
+	var release firmwarev1.Release
+	err := client.Do(ctx, http.MethodGet, releasesPath+"/"+url.PathEscape(v.Rollout.Spec.Release), nil, &release)
+	switch {
+	case err == nil && len(release.Spec.Artifacts) == 0:
+		return v, nil // it is not about devices
+	case err != nil && !apierrors.IsNotFound(err):
 		return nil, err
 	}
 	devices, err := devicesOf(ctx, client, &v.Rollout)
@@ -228,6 +234,16 @@ func (t *adminCommand) rolloutStatus() *cobra.Command {
 				return err
 			}
 			table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
+			if workloads := v.Rollout.Status.Workloads; len(workloads) > 0 {
+				_, _ = fmt.Fprintln(table, "\nWORKLOAD\tPODS\tALLOWED\tUPDATED\tFAILED\tWHY")
+				for i := range workloads {
+					w := &workloads[i]
+					_, _ = fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%s\n", w.Namespace+"/"+w.Name, w.Pods, w.Allowed, w.Updated, w.Failed, w.Why)
+				}
+				if err := table.Flush(); err != nil || len(v.Devices) == 0 {
+					return err
+				}
+			}
 			_, _ = fmt.Fprintln(table, "\nDEVICE\tWAVE\tSTAGE\tVERSION\tWHY")
 			for _, d := range v.Devices {
 				_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", d.Name, d.Wave, d.Stage, d.Version, d.Why)
@@ -312,84 +328,4 @@ func (t *adminCommand) rolloutWatch() *cobra.Command {
 		},
 	}
 	return cmd
-}
-
-// plan is what a rollout would do.
-type plan struct {
-	Waves   []waves.Planned   `json:"waves"`
-	Refused map[string]string `json:"refused"`
-	// BytesBySite is what the devices of each site would download, each for itself.
-	BytesBySite map[string]int64 `json:"bytesBySite"`
-}
-
-func (t *adminCommand) rolloutPlan() *cobra.Command {
-	var selector string
-	cmd := &cobra.Command{
-		Use: "plan RELEASE", Short: "Show what a rollout of a release would do, with the default waves", Args: cobra.ExactArgs(1),
-		Example: "  shoal rollout plan os-2.4.1 --selector tier=gateway",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := t.client()
-			if err != nil {
-				return err
-			}
-			r := &fleetv1.Rollout{Spec: fleetv1.RolloutSpec{Release: args[0]}}
-			if r.Spec.Selector, err = metav1.ParseToLabelSelector(selector); err != nil {
-				return usageError{err}
-			}
-			api.KindFor(r).Default(r)
-			var release firmwarev1.Release
-			if err := client.Do(cmd.Context(), http.MethodGet, releasesPath+"/"+url.PathEscape(args[0]), nil, &release); err != nil {
-				return err
-			}
-			devices, err := devicesOf(cmd.Context(), client, r)
-			if err != nil {
-				return err
-			}
-			p := makePlan(r, &release, devices)
-			if t.output == "json" {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(p)
-			}
-			return p.print(cmd.OutOrStdout())
-		},
-	}
-	cmd.Flags().StringVar(&selector, "selector", "", "labels of the devices' nodes, as kubectl's -l")
-	t.outputFlag(cmd.Flags())
-	return cmd
-}
-
-func makePlan(r *fleetv1.Rollout, release *firmwarev1.Release, devices []waves.Device) *plan {
-	p := &plan{BytesBySite: map[string]int64{}}
-	p.Waves, p.Refused = waves.Plan(waves.Input{Rollout: r, Release: release, Devices: devices})
-	for _, w := range p.Waves {
-		for _, name := range w.Devices {
-			i := slices.IndexFunc(devices, func(d waves.Device) bool { return d.Name == name })
-			if a := release.Spec.ArtifactFor(devices[i].Status.HardwareID); a != nil {
-				p.BytesBySite[devices[i].Site] += a.Size
-			}
-		}
-	}
-	return p
-}
-
-func (p *plan) print(w io.Writer) error {
-	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	_, _ = fmt.Fprintln(table, "WAVE\tDEVICES\tNAMES (settled when the rollout is made)")
-	for _, wave := range p.Waves {
-		_, _ = fmt.Fprintf(table, "%s\t%d\t%s\n", wave.Name, len(wave.Devices), strings.Join(wave.Devices, " "))
-	}
-	_, _ = fmt.Fprintln(table, "\nSITE\tMEGABYTES\t")
-	for _, site := range slices.Sorted(maps.Keys(p.BytesBySite)) {
-		name := site
-		if name == "" {
-			name = "<none>"
-		}
-		_, _ = fmt.Fprintf(table, "%s\t%.1f\t\n", name, float64(p.BytesBySite[site])/1e6)
-	}
-	if len(p.Refused) > 0 {
-		_, _ = fmt.Fprintln(table, "\nLEFT OUT\tWHY\t")
-		for _, name := range slices.Sorted(maps.Keys(p.Refused)) {
-			_, _ = fmt.Fprintf(table, "%s\t%s\t\n", name, p.Refused[name])
-		}
-	}
-	return table.Flush()
 }
