@@ -42,6 +42,7 @@ func Steps() []Step {
 		{"one device is taken away", takeAway, time.Minute},
 		{"rolling update to v2", update, time.Minute},
 		{"kubectl rollout undo", undo, time.Minute},
+		{"releases in canary waves: a broken one, and a good one", inWaves, 2 * time.Minute},
 	}
 }
 

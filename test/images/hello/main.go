@@ -55,6 +55,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		_, err := fmt.Fprintln(stdout, version)
 		return err
 	}
+	if version == "broken" {
+		return errors.New("this release does not run")
+	}
 	log := slog.New(slog.NewTextHandler(stdout, nil))
 	s := &server{log: log, started: time.Now()}
 	if *serial != "" {

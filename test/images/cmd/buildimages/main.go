@@ -16,7 +16,7 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := images.Build(ctx, ".", os.Args[1], "v1", "v2")
+	err := images.Build(ctx, ".", os.Args[1], "v1", "v2", "broken")
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
