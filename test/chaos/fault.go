@@ -315,8 +315,9 @@ const (
 	productTimes = 8
 )
 
-// burst writes much at once, through the other servers.
-func (s *scene) burst(but *Server) {
+// burst writes much at once, through the other servers. Where two faults together leave no quorum, every write waits until it is given
+// up: the burst ends with the load.
+func (s *scene) burst(ctx context.Context, but *Server) {
 	s.bursts.Store(int64(s.since()))
 	writes, filler := burstWrites, 0
 	if !s.failpoints {
@@ -327,7 +328,7 @@ func (s *scene) burst(but *Server) {
 		w := newWorker(100+i, s.rng.Uint64(), s.Cluster, s.h)
 		writers.Go(func() {
 			o := Op{Client: w.id}
-			for n := range writes {
+			for n := 0; n < writes && ctx.Err() == nil; n++ {
 				if o.Key == "" {
 					o.Key, o.Kind = fmt.Sprintf("%s-b%d-%d", s.h.name, i, n), Create
 				}
@@ -363,13 +364,13 @@ func (s *scene) fallBehind(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.burst(t)
+		s.burst(ctx, t)
 		return undo(context.WithoutCancel(ctx))
 	}
 	if err := t.end(syscall.SIGKILL); err != nil {
 		return err
 	}
-	s.burst(t)
+	s.burst(ctx, t)
 	return s.ensure(context.WithoutCancel(ctx), t)
 }
 
@@ -417,7 +418,7 @@ func (s *scene) failpoint(ctx context.Context) error {
 		if err := t.end(syscall.SIGKILL); err != nil {
 			return err
 		}
-		s.burst(t)
+		s.burst(ctx, t)
 		if err := arm(); err != nil {
 			return err
 		}
@@ -439,7 +440,7 @@ func (s *scene) failpoint(ctx context.Context) error {
 			return err
 		}
 		if strings.HasPrefix(name, "checkpoint.") || strings.HasPrefix(name, "log.truncate.") {
-			s.burst(nil)
+			s.burst(ctx, nil)
 		}
 	}
 	died := t.awaitEnd(max(s.hold, 2*time.Second), "its failpoint") == nil
