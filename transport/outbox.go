@@ -45,6 +45,7 @@ type flight struct {
 	resend *linkpb.Envelope // nil for a whole state, which is made anew instead
 	extra  []Item           // what went with a whole state and cannot be made anew
 	sentAt time.Time
+	first  time.Time // when it was sent for the first time
 	tries  int
 }
 
@@ -77,7 +78,7 @@ func (o *outbox) next(now time.Time) *linkpb.Envelope {
 		e.Base = o.acked
 	}
 	o.note(items)
-	o.flight = &flight{seq: o.sent, resend: e, sentAt: now}
+	o.flight = &flight{seq: o.sent, resend: e, sentAt: now, first: now}
 	return e
 }
 
@@ -97,17 +98,18 @@ func (o *outbox) full(items []Item, now time.Time) []*linkpb.Envelope {
 		})
 		items = items[n:]
 	}
-	o.flight = &flight{seq: o.sent, sentAt: now}
+	o.flight = &flight{seq: o.sent, sentAt: now, first: now}
 	return parts
 }
 
-// ack takes the peer's position and tells whether it freed the way for the next message.
-func (o *outbox) ack(epoch, seq uint64) bool {
+// ack takes the peer's position. If that frees the way for the next message, it tells when the last one was first sent.
+func (o *outbox) ack(epoch, seq uint64) (sent time.Time, ok bool) {
 	if epoch != o.epoch || o.flight == nil || seq != o.flight.seq {
-		return false
+		return time.Time{}, false
 	}
+	sent = o.flight.first
 	o.acked, o.flight = seq, nil
-	return true
+	return sent, true
 }
 
 // overdue returns the message to send again when its acknowledgement takes longer than it may, or asks for the whole
