@@ -89,6 +89,10 @@ type Config struct {
 	Firmware *firmware.Device
 	// Tokens asks for the tokens of the pods' service accounts. Nil: pods run without.
 	Tokens TokenSource
+	// ContactFile is on a disk that forgets with the boot. It says when the control plane last heard of this device, for an agent that starts
+	// again. Empty: such an agent ends pods that may not run without contact until it has some. Uptime is the time since the boot; nil: the kernel's.
+	ContactFile string
+	Uptime      func() time.Duration
 	// Version is shoal's, for the node's status.
 	Version string
 	Logger  *slog.Logger
@@ -107,6 +111,7 @@ type Agent struct {
 	devices *devices
 	plugins *deviceplugin.Server
 	metrics *metrics
+	contact *contact
 	logDir  string
 	told    told
 	sampler sampler
@@ -172,7 +177,7 @@ func New(c Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		c: c, db: db, metrics: newMetrics(), logDir: filepath.Join(c.DataDir, "logs"),
+		c: c, db: db, metrics: newMetrics(), contact: newContact(&c), logDir: filepath.Join(c.DataDir, "logs"),
 		starts: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), pulls: make(chan struct{}, 2),
 		saving: make(chan struct{}, 1), networking: make(chan struct{}, 1), nodeChanged: make(chan struct{}, 1),
 		pods: map[string]*worker{}, owners: map[string]*worker{}, statuses: map[string]transport.Item{}, unsaved: map[string][]byte{},

@@ -37,6 +37,10 @@ type device struct {
 	down    bool   // the device goes down when the agent ends
 	// hardware is of a faked board.
 	hardware *hardware.Config
+	// linked: the control plane acknowledges. contactFile and booted are the agent's.
+	linked      atomic.Bool
+	contactFile string
+	booted      time.Time
 
 	a    *Agent
 	stop context.CancelFunc
@@ -58,6 +62,7 @@ func newDevice(t *testing.T, c fake.Config) *device {
 	d := &device{
 		t: t, dir: t.TempDir(), runtime: fake.New(c), reports: map[string]*corev1.Pod{}, deleted: map[string]bool{}, history: map[string][]string{},
 	}
+	d.booted = time.Now()
 	d.space.Store(&space{total: 1000, free: 500, inodes: 1000, inodesFree: 500})
 	d.memory.Store(1 << 30)
 	d.pids.Store(30_000)
@@ -69,6 +74,7 @@ func (d *device) start() {
 	a, err := New(Config{
 		NodeName: "pi-1", DataDir: d.dir, Address: "192.0.2.1", Runtime: d.runtime, Devices: d.devices, StaticPods: d.static, Hardware: d.hardware,
 		GoesDown: func() bool { return d.down }, ShutdownGrace: 30 * time.Second,
+		ContactFile: d.contactFile, Uptime: func() time.Duration { return time.Since(d.booted) },
 	})
 	if err != nil {
 		d.t.Fatal(err)
@@ -98,6 +104,9 @@ func (d *device) report(items ...transport.Item) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, item := range items {
+		if item.Key == contactKey && d.linked.Load() {
+			d.a.Acknowledged(time.Now())
+		}
 		if item.Key == "node" {
 			d.node = &corev1.Node{}
 			if err := d.node.Unmarshal(item.Value); err != nil {

@@ -37,6 +37,8 @@ type worker struct {
 	seenIDs map[string]runtime.State
 	waiting atomic.Bool // it has problems
 	repeat  atomic.Bool // its status is to be reported though it has not changed
+	bound   atomic.Bool // it may not run for long without the control plane
+	fenced  atomic.Bool // and has to end now for that reason
 	// logPaths are of the running containers. looked is closed at the next look, when somebody waits for it.
 	logPaths map[string]string
 	// runs are the ids of the running containers, by name.
@@ -262,7 +264,14 @@ func (w *worker) pass(ctx context.Context) (next time.Time, done bool) {
 	w.mu.Lock()
 	halted := !w.halted.IsZero()
 	w.mu.Unlock()
-	if halted {
+	if p != nil {
+		was := w.fenced.Load()
+		next = earlier(next, w.fence(p, now))
+		if fenced := w.fenced.Load(); fenced != was {
+			w.tellFenced(p, fenced)
+		}
+	}
+	if halted || w.fenced.Load() {
 		w.abandonStarts()
 	}
 	w.syncProbes(ctx, p, found)
@@ -376,7 +385,7 @@ func (w *worker) observed(last *corev1.Pod, found runtime.Pod) *pod.Observed {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	o.Ending, o.Halted = w.ending, !w.halted.IsZero()
+	o.Ending, o.Halted, o.Fenced = w.ending, !w.halted.IsZero(), w.fenced.Load()
 	maps.Copy(o.Health, w.health)
 	for _, t := range w.tasks {
 		if t.action.Kind == pod.StartContainer && t.started != "" {

@@ -10,7 +10,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
 
+	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -22,8 +24,11 @@ type eviction struct {
 	start time.Time
 
 	mu      sync.Mutex
-	tainted map[string]map[taintOn]time.Time // by node: since when each taint counts, by our monotonic clock
+	tainted map[string]map[taintOn]since // by node
 }
+
+// since is since when a taint counts, by our monotonic clock, and since when this process has seen it.
+type since struct{ counts, seen time.Time }
 
 // taintOn is one taint as it was added.
 type taintOn struct {
@@ -32,7 +37,7 @@ type taintOn struct {
 }
 
 func (c *Controllers) addEviction() {
-	e := &eviction{c: c, start: time.Now(), tainted: map[string]map[taintOn]time.Time{}}
+	e := &eviction{c: c, start: time.Now(), tainted: map[string]map[taintOn]since{}}
 	e.loop = c.newLoop("eviction", 1, e.reconcile)
 	c.follow(nodes, "", each(func(node *corev1.Node, deleted bool) {
 		if e.note(node, deleted) {
@@ -56,7 +61,7 @@ func (e *eviction) note(node *corev1.Node, deleted bool) bool {
 	if deleted {
 		return false
 	}
-	since := map[taintOn]time.Time{}
+	taints := map[taintOn]since{}
 	for i := range node.Spec.Taints {
 		t := &node.Spec.Taints[i]
 		if t.Effect != corev1.TaintEffectNoExecute {
@@ -64,20 +69,21 @@ func (e *eviction) note(node *corev1.Node, deleted bool) bool {
 		}
 		at, ok := older[identify(t)]
 		if !ok {
-			at = time.Now()
+			at.seen = time.Now()
+			at.counts = at.seen
 			if t.TimeAdded != nil {
 				// The stored time is cut off to seconds: a taint that looks that young is new.
 				if age := e.c.now().Sub(t.TimeAdded.Time); age > time.Second {
-					at = at.Add(-age)
+					at.counts = at.counts.Add(-age)
 				}
 			}
 		}
-		since[identify(t)] = at
+		taints[identify(t)] = at
 	}
-	if len(since) > 0 {
-		e.tainted[node.Name] = since
+	if len(taints) > 0 {
+		e.tainted[node.Name] = taints
 	}
-	return len(since) > 0
+	return len(taints) > 0
 }
 
 func identify(t *corev1.Taint) taintOn {
@@ -128,16 +134,17 @@ func (e *eviction) left(node *corev1.Node, pod *corev1.Pod) (left time.Duration,
 		if t.Effect != corev1.TaintEffectNoExecute || health && nodeCondition(node, corev1.NodeReady) == corev1.ConditionTrue {
 			continue // a node that is back loses these taints in a moment
 		}
-		seconds, forGood := tolerated(pod, t)
-		if forGood {
-			continue
-		}
-		end := e.tainted[node.Name][identify(t)].Add(time.Duration(seconds) * time.Second)
-		if health {
+		at := e.tainted[node.Name][identify(t)]
+		end, forGood := tolerated(pod, t, at.counts)
+		if health && !forGood {
+			end, forGood = disconnected(pod, t, end, at)
 			// The node may have come back while there was no leader: it has the grace to tell this one.
 			if earliest := e.start.Add(e.c.cfg.NodeGrace); end.Before(earliest) {
 				end = earliest
 			}
+		}
+		if forGood {
+			continue
 		}
 		if remaining := end.Sub(now); !evict || remaining < left {
 			left, evict = remaining, true
@@ -146,19 +153,38 @@ func (e *eviction) left(node *corev1.Node, pod *corev1.Pod) (left time.Duration,
 	return left, evict
 }
 
-// tolerated is for how many seconds a pod tolerates a taint, or that it does for good.
-func tolerated(pod *corev1.Pod, taint *corev1.Taint) (seconds int64, forGood bool) {
+// tolerated is until when a pod tolerates a taint, or that it does for good.
+func tolerated(pod *corev1.Pod, taint *corev1.Taint, since time.Time) (end time.Time, forGood bool) {
 	for i := range pod.Spec.Tolerations {
 		t := &pod.Spec.Tolerations[i]
 		if !t.ToleratesTaint(klog.Logger{}, taint, true) {
 			continue
 		}
 		if t.TolerationSeconds == nil {
-			return 0, true
+			return time.Time{}, true
 		}
-		return max(0, *t.TolerationSeconds), false
+		return since.Add(time.Duration(max(0, *t.TolerationSeconds)) * time.Second), false
 	}
-	return 0, false
+	return since, false
+}
+
+// disconnected is until when a pod stays on a node that is silent or not well, if it says so itself by its annotation (see
+// fleetv1.Disconnect), or else end.
+func disconnected(pod *corev1.Pod, taint *corev1.Taint, end time.Time, at since) (until time.Time, forGood bool) {
+	policy, err := fleetv1.ReadDisconnect(pod.Annotations)
+	switch unreachable := taint.Key == corev1.TaintNodeUnreachable; {
+	case err != nil, policy.Keep:
+		return end, true // what cannot be read may have meant that it is never replaced
+	case policy.StopAfter > 0 && !unreachable:
+		return end, true // its device can be heard, so it goes on with the pod
+	case policy.StopAfter > 0:
+		// The device counts from before this process can have heard of it for the last time. No wall clock has a part in it.
+		grace := time.Duration(ptr.Deref(pod.Spec.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)) * time.Second
+		return at.seen.Add(policy.ReplaceAfter(grace)), false
+	case policy.Replace && unreachable:
+		return at.counts, false
+	}
+	return end, false
 }
 
 func (e *eviction) evict(ctx context.Context, pod *corev1.Pod) error {

@@ -46,6 +46,8 @@ type Observed struct {
 	Sizes map[string]string
 	// Halted: the device goes down. The containers end, and nothing else changes.
 	Halted bool
+	// Fenced: the control plane may run the pod elsewhere before long. The containers end until it is heard of again.
+	Fenced bool
 	// Ending is why this device ends the pod for good; nil: it does not.
 	Ending *Ending
 }

@@ -18,6 +18,9 @@ func Step(p *corev1.Pod, o *Observed, now time.Time) []Action {
 	if o.Halted {
 		return stopAll(p, o, "the device goes down")
 	}
+	if o.Fenced {
+		return stopAll(p, o, "the control plane has not been heard of for too long")
+	}
 	over, deadline := expired(p, o, now)
 	switch {
 	case over:

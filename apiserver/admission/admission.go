@@ -49,6 +49,7 @@ func New(cfg Config) Plugins {
 		defaultTolerationSeconds(cfg.ReplaceAfter),
 		defaultStorageClass(),
 		runtimeClass(),
+		disconnect(),
 		defaultIngressClass(),
 		services(cfg.Services),
 		resourceQuota(cfg),

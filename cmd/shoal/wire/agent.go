@@ -3,6 +3,8 @@ package wire
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"io"
 	"net"
 	"os"
@@ -111,12 +113,21 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 		Heartbeat: o.Config.Agent.Heartbeat, // of links through memory
 		Bulk:      bulkRate(o.Config.Agent),
 		Logger:    o.Logger,
+
+		Acknowledged: a.agent.Acknowledged,
 	})
 	a.agent.SetReporter(a.link.Report)
 	if config.Firmware != nil {
 		config.Firmware.SetReached(a.link.Connected)
 	}
 	return a, nil
+}
+
+// contactFile is where the device with that data notes when it was last heard of: in memory, for it is worth nothing after the boot.
+func contactFile(data string) string {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(data)) // a hash takes everything
+	return fmt.Sprintf("/run/shoal/contact-%x", h.Sum64())
 }
 
 // agentConfig is what the agent needs of the configuration file.
@@ -143,6 +154,7 @@ func agentConfig(o Options) agent.Config {
 	}
 	found := Hardware(settings)
 	if o.Runtime == nil { // what runs in memory goes down with the process
+		config.ContactFile = contactFile(o.Config.DataDir)
 		config.GoesDown = goesDown
 		config.Hardware, config.WatchHardware = &found, hardware.Watch
 		if settings.PluginSocket != "none" {
