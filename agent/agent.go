@@ -280,6 +280,13 @@ func (a *Agent) tokenChanged(uid string) {
 // Close closes the database of an agent that never ran; Run does it otherwise.
 func (a *Agent) Close() error { return a.db.close() }
 
+// Alive returns when the agent's parts answer; it does not return when they wait for each other for ever.
+func (a *Agent) Alive() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.db.position()
+}
+
 // Health is nil when the agent can run pods.
 func (a *Agent) Health() error {
 	if !a.ready.Load() {

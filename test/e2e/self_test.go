@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,11 +20,19 @@ import (
 	"github.com/shoal-edge/shoal/test/site"
 )
 
-// manager starts a member's launcher again whenever it ends, as systemd does.
+// watchdogTime is how long the manager hears nothing of a process before it ends it.
+const watchdogTime = 8 * time.Second
+
+// manager starts a member's launcher again whenever it ends, and ends it when it does not say that it is alive, as systemd does
+// (sd_notify(3), WatchdogSec=).
 func manager(t *testing.T, s *ownSite, m *site.Member, dir string) {
 	t.Helper()
 	config := filepath.Join(filepath.Dir(m.Data()), "config.yaml")
 	log, err := os.OpenFile(filepath.Join(filepath.Dir(m.Data()), "log"), os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,19 +44,50 @@ func manager(t *testing.T, s *ownSite, m *site.Member, dir string) {
 		for ctx.Err() == nil {
 			cmd := exec.CommandContext(ctx, s.Shoal, "launch", "--dir", dir, "server", "--config", config)
 			cmd.Stdout, cmd.Stderr = log, log
+			cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notes.LocalAddr().String(), fmt.Sprint("WATCHDOG_USEC=", watchdogTime.Microseconds()))
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-			_ = cmd.Run() // it ends when it likes
+			if cmd.Start() == nil {
+				watch(notes, cmd)
+			}
 			select {
 			case <-ctx.Done():
 			case <-time.After(200 * time.Millisecond):
 			}
 		}
 	}()
-	t.Cleanup(func() { cancel(); <-done })
+	t.Cleanup(func() { cancel(); <-done; _ = notes.Close() })
 }
 
-// TestSelfUpdate has a real server update its own binary by a rollout: to a good one, which stays; to one that is no program and to one that ends
-// at once, from which it falls back.
+// watch returns when a process has ended: when it likes, or because it does not say that it is alive.
+func watch(notes *net.UnixConn, cmd *exec.Cmd) {
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // it ends how it likes
+		close(ended)
+		_ = notes.SetReadDeadline(time.Now())
+	}()
+	note := make([]byte, 1<<10)
+	for heard := time.Now(); ; {
+		_ = notes.SetReadDeadline(time.Now().Add(watchdogTime / 4))
+		n, err := notes.Read(note)
+		if err == nil && strings.Contains(string(note[:n]), "WATCHDOG=1") {
+			heard = time.Now()
+		}
+		select {
+		case <-ended:
+			return
+		default:
+		}
+		if time.Since(heard) > watchdogTime {
+			_ = cmd.Process.Kill()
+			<-ended
+			return
+		}
+	}
+}
+
+// TestSelfUpdate has a real server update its own binary by a rollout: to a good one, which stays; to one that is no program, to one that ends
+// at once and to one that hangs, from which it falls back.
 func TestSelfUpdate(t *testing.T) {
 	shoal, err := filepath.Abs(need.Built(t, "../..", "shoal"))
 	if err != nil {
@@ -76,13 +116,18 @@ func TestSelfUpdate(t *testing.T) {
 	}
 	images := map[string][]byte{
 		"2": append(bytes.Clone(own), "two"...), "3": []byte("no program"), "4": []byte("#!/bin/sh\nexit 1\n"), "5": append(bytes.Clone(own), "five"...),
+		"6": []byte("#!/bin/sh\nexec sleep 1000\n"),
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(images[strings.TrimPrefix(r.URL.Path, "/")]))
 	}))
 	defer server.Close()
 	for _, c := range []struct{ version, phase, device string }{
-		{"2", "Completed", "2 b Confirmed"}, {"3", "Halted", "2 b RolledBack"}, {"4", "Halted", "2 b RolledBack"}, {"5", "Completed", "5 a Confirmed"},
+		{"2", "Completed", "2 b Confirmed"},
+		{"3", "Halted", "2 b RolledBack"},
+		{"4", "Halted", "2 b RolledBack"},
+		{"5", "Completed", "5 a Confirmed"},
+		{"6", "Halted", "5 a RolledBack"},
 	} {
 		s.rollout(m, c.version, server.URL, images[c.version])
 		site.Eventually(t, func() error {

@@ -36,6 +36,7 @@ type Agent struct {
 	agent    *agent.Agent
 	link     *transport.Link
 	sharing  *sharing // nil: images are not shared
+	around   func()   // returns when the server around it answers; nil: there is none
 	closers  []func() error
 }
 
@@ -237,6 +238,7 @@ func (a *Agent) run(ctx context.Context) error {
 	if !a.o.Many {
 		group.Go(func() error { return giveBack(ctx, a.o) })
 		group.Go(func() error { return rescan(ctx, a.agent.Rescan) })
+		group.Go(func() error { return keepWatchdog(ctx, a.alive) })
 	}
 	if a.sharing != nil {
 		a.sharing.run(ctx, group, a)
@@ -245,6 +247,14 @@ func (a *Agent) run(ctx context.Context) error {
 		group.Go(func() error { return serveHealth(ctx, a.health, a.registry, a.ready) })
 	}
 	return group.Wait()
+}
+
+// alive returns when the agent, and the server around it, answer.
+func (a *Agent) alive() {
+	a.agent.Alive()
+	if a.around != nil {
+		a.around()
+	}
 }
 
 // ready reports why this device cannot take pods now, if it cannot.

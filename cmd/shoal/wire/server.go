@@ -114,8 +114,13 @@ func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	} else if err != nil {
 		return nil, err
 	}
-	s.agent, err = newAgent(ctx, withRole(o), s.id, s.registry, servers)
-	return s, err
+	if s.agent, err = newAgent(ctx, withRole(o), s.id, s.registry, servers); err != nil {
+		return s, err
+	}
+	if s.durable != nil {
+		s.agent.around = func() { s.durable.Revision() }
+	}
+	return s, nil
 }
 
 // withRole labels the node of a server as one of the control plane, as kubectl shows it.
