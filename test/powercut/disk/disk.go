@@ -29,6 +29,7 @@ type Disk struct {
 	cutAt   int               // the operation that the power fails in, 0 for none
 	rng     *rand.Rand
 	onCut   func()
+	watched watched
 	fault   Fault
 	lost    Loss
 }
@@ -36,6 +37,13 @@ type Disk struct {
 type write struct {
 	at   uint64
 	data []byte // one sector
+}
+
+// watched is a part of the disk of which a further write is the beginning of the end.
+type watched struct {
+	from, to int64 // bytes
+	writes   int   // 0: none
+	later    int   // operations between that write and the cut
 }
 
 // Fault is what a disk that has power refuses.
@@ -74,7 +82,7 @@ func (d *Disk) PowerOn() *Port {
 	if d.power%2 == 0 {
 		d.power++
 	}
-	d.ops, d.cutAt = 0, 0
+	d.ops, d.cutAt, d.watched = 0, 0, watched{}
 	return &Port{disk: d, power: d.power}
 }
 
@@ -86,11 +94,18 @@ func (d *Disk) PlanCut(op int, rng *rand.Rand, then func()) {
 	d.cutAt, d.rng, d.onCut = d.ops+op, rng, then
 }
 
+// PlanCutAt is PlanCut for a part of the disk, in bytes: the power fails in the nth write there from now on, or so many operations later.
+func (d *Disk) PlanCutAt(from, to int64, nth, later int, rng *rand.Rand, then func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watched, d.rng, d.onCut = watched{from: from, to: to, writes: nth, later: later}, rng, then
+}
+
 // Cut makes the power fail now, as planned, if it has not already.
 func (d *Disk) Cut() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.power%2 == 1 && d.cutAt > 0 {
+	if d.power%2 == 1 && (d.cutAt > 0 || d.watched.writes > 0) {
 		d.cut()
 	}
 }
@@ -298,6 +313,11 @@ func (p *Port) write(b []byte, off int64) error {
 	for i := int64(0); i < int64(len(b)); i += Sector {
 		sector := (off + i) / Sector
 		d.cache[sector] = append(d.cache[sector], write{d.clock, b[i : i+Sector : i+Sector]})
+	}
+	if w := &d.watched; w.writes > 0 && off < w.to && off+int64(len(b)) > w.from {
+		if w.writes--; w.writes == 0 {
+			d.cutAt = d.ops + 1 + w.later
+		}
 	}
 	if d.count() {
 		return syscall.EIO

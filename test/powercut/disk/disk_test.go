@@ -123,3 +123,19 @@ func TestFaults(t *testing.T) {
 		t.Errorf("flush without power: %v", err)
 	}
 }
+
+// TestCutAtAPlace: the power fails in the nth write of a part of the disk, or so many operations later, and not in others.
+func TestCutAtAPlace(t *testing.T) {
+	for later := range 3 {
+		d := New(make([]byte, 16*Sector))
+		p := d.PowerOn()
+		gone := false
+		d.PlanCutAt(4*Sector, 5*Sector, 2, later, rand.New(rand.NewPCG(1, 0)), func() { gone = true })
+		for i, at := range []int64{0, 4, 3, 8, 4, 5, 6} { // the second write of sector 4 is the fifth
+			err := p.WriteAt(fill(1, 1), at*Sector)
+			if want := i >= 4+later; gone != want || (err != nil) != want {
+				t.Errorf("%d later: after write %d gone: %t, %v", later, i, gone, err)
+			}
+		}
+	}
+}
