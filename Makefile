@@ -29,18 +29,21 @@ EPISODES ?= 200
 CUTS ?= 100
 SEED ?= 1
 FOCUS ?=
+CONFIG ?=
 # Everything but the end-to-end tests, which want the machine for themselves.
 PACKAGES = $$(go list ./... | grep -v '/test/e2e$$')
 
 RUNTIME_DEPS := containerd=containerd runc=runc /usr/lib/cni/bridge=containernetworking-plugins ip=iproute2 nft=nftables \
 	catatonit=catatonit busybox=busybox-static
 ARM_DEPS := qemu-aarch64-static=qemu-user-static
+# The virtual board of firmware-qemu.
+BOARD_DEPS := qemu-system-aarch64=qemu-system-arm /usr/lib/u-boot/qemu_arm64/u-boot.bin=u-boot-qemu mkimage=u-boot-tools mke2fs=e2fsprogs cpio=cpio
 # What unit tests compare with or meet.
 TEST_DEPS := mosquitto=mosquitto fw_printenv=libubootenv-tool mkfs.ext4=e2fsprogs
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ## ---- build
 
@@ -105,6 +108,8 @@ test: deps build kubectl helm images ## all tests: unit, in-process cluster, end
 	@tools/deps.sh $(TEST_DEPS)
 	go test $(PACKAGES)
 	$(MAKE) --no-print-directory clients
+	$(MAKE) --no-print-directory board
+	bin/board -short
 	$(MAKE) --no-print-directory e2e
 
 .PHONY: test-short
@@ -132,6 +137,25 @@ powercut: build ## cut the power of a server CUTS=100 times from SEED=1 on and c
 	@tools/deps.sh mkfs.ext4=e2fsprogs
 	@go build -o bin/powercut ./test/powercut/cmd
 	@bin/powercut -cuts $(CUTS) -seed $(SEED)
+
+# What the board's disk is made of, but for U-Boot.
+.PHONY: board
+board:
+	@tools/deps.sh $(BOARD_DEPS)
+	@mkdir -p .build/board
+	@tools/kernel.sh .build/board/kernel
+	@GOOS=linux GOARCH=arm64 go build -ldflags "$(LDFLAGS)" -o .build/board/shoal ./cmd/shoal
+	@GOOS=linux GOARCH=arm64 go build -ldflags "-s -w" -o .build/board/guest ./test/board/guest
+	@go build -o bin/board ./test/board/cmd
+
+.PHONY: image
+image: board ## .build/board/disk.img, a disk with two slots for QEMU's arm64 board (CONFIG=the agent's configuration)
+	@bin/board -image .build/board/disk.img -config '$(CONFIG)'
+	@echo ".build/board/disk.img: see docs/firmware.md"
+
+.PHONY: firmware-qemu
+firmware-qemu: build board ## update a virtual arm64 board CUTS=20 times with power cuts from SEED=1 on, and without (as root)
+	@bin/board -cuts $(if $(filter command line environment,$(origin CUTS)),$(CUTS),20) -seed $(SEED)
 
 .PHONY: conformance
 conformance: deps build kubectl ## FOCUS='regexp' of Kubernetes' own suite; the first build takes 12 minutes of two cores (as root)
