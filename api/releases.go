@@ -173,6 +173,13 @@ func checkHardware(ids []string, path *field.Path) field.ErrorList {
 	return errs
 }
 
+func checkURL(text string, path *field.Path) field.ErrorList {
+	if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || len(text) > maxURL {
+		return field.ErrorList{field.Invalid(path, text, "must be an http or https URL")}
+	}
+	return nil
+}
+
 // digest is a SHA-256 as artifacts have it.
 var digest = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("^[0-9a-f]{64}$") })
 
@@ -186,9 +193,7 @@ func checkArtifact(a *firmwarev1.Artifact, hardware []string, path *field.Path) 
 			errs = append(errs, field.Invalid(path.Child("hardwareIDs").Index(i), id, "is not one of the release's"))
 		}
 	}
-	if u, err := url.Parse(a.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || len(a.URL) > maxURL {
-		errs = append(errs, field.Invalid(path.Child("url"), a.URL, "must be an http or https URL"))
-	}
+	errs = append(errs, checkURL(a.URL, path.Child("url"))...)
 	errs = append(errs, atLeast(1, a.Size, path.Child("size"))...)
 	if !digest().MatchString(a.SHA256) {
 		errs = append(errs, field.Invalid(path.Child("sha256"), a.SHA256, "must be 64 lower-case hexadecimal digits"))

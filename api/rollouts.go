@@ -2,6 +2,8 @@ package api
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,7 +26,9 @@ const (
 	defaultMaxNotStarted  = "20%"
 	defaultProbation      = time.Minute
 	defaultDeadline       = 10 * time.Minute
+	defaultGateEvery      = time.Minute
 	maxWaves              = 32
+	maxGates              = 16
 )
 
 func rollouts() *Kind {
@@ -109,6 +113,12 @@ func defaultRollout(s *fleetv1.RolloutSpec) {
 	if s.SiteLabel == "" {
 		s.SiteLabel = corev1.LabelTopologyZone
 	}
+	for i := range s.Gates {
+		defaultDuration(&s.Gates[i].Every, defaultGateEvery)
+		if s.Gates[i].HaltFailed == 0 {
+			s.Gates[i].HaltFailed = 1
+		}
+	}
 	defaultDuration(&s.LostAfter, defaultLostAfter)
 	defaultHealth(&s.Health)
 }
@@ -136,6 +146,7 @@ func checkRollout(s *fleetv1.RolloutSpec) field.ErrorList {
 	errs = append(errs, notNegative(s.LostAfter, path.Child("lostAfter"))...)
 	errs = append(errs, checkHealth(&s.Health, path.Child("health"))...)
 	errs = append(errs, checkWindow(s.Window, path.Child("window"))...)
+	errs = append(errs, checkGates(s, path.Child("gates"))...)
 	errs = append(errs, atLeast(0, int64(s.Retries), path.Child("retries"))...)
 	return append(errs, distinct(s.Skip, path.Child("skip"))...)
 }
@@ -168,6 +179,52 @@ func checkWaves(waves []fleetv1.Wave, path *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(path.Index(n-1).Child("percent"), waves[n-1].Percent, "the last wave must be 100"))
 	}
 	return append(errs, distinct(names, path)...)
+}
+
+func checkGates(s *fleetv1.RolloutSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if len(s.Gates) > maxGates {
+		errs = append(errs, field.TooMany(path, len(s.Gates), maxGates))
+	}
+	names := make([]string, len(s.Gates))
+	for i := range s.Gates {
+		g, at := &s.Gates[i], path.Index(i)
+		names[i] = g.Name
+		for j, name := range g.Waves {
+			if !slices.ContainsFunc(s.Waves, func(w fleetv1.Wave) bool { return w.Name == name }) {
+				errs = append(errs, field.NotFound(at.Child("waves").Index(j), name))
+			}
+		}
+		if g.Every != nil && g.Every.Duration < time.Second {
+			errs = append(errs, field.Invalid(at.Child("every"), g.Every.Duration.String(), "must be at least 1s"))
+		}
+		errs = append(errs, atLeast(1, int64(g.HaltFailed), at.Child("haltFailed"))...)
+		switch {
+		case (g.Webhook == "") == (g.Metric == nil):
+			errs = append(errs, field.Required(at, "either webhook or metric"))
+		case g.Webhook != "":
+			errs = append(errs, checkURL(g.Webhook, at.Child("webhook"))...)
+		default:
+			errs = append(errs, checkGateMetric(g.Metric, at.Child("metric"))...)
+		}
+	}
+	return append(errs, distinct(names, path)...)
+}
+
+func checkGateMetric(m *fleetv1.Metric, path *field.Path) field.ErrorList {
+	errs := checkURL(m.URL, path.Child("url"))
+	if m.Query == "" {
+		errs = append(errs, field.Required(path.Child("query"), ""))
+	}
+	if m.Min == "" && m.Max == "" {
+		errs = append(errs, field.Required(path.Child("max"), "a metric has a bound: min, max or both"))
+	}
+	for _, bound := range []struct{ name, text string }{{"min", m.Min}, {"max", m.Max}} {
+		if _, err := strconv.ParseFloat(bound.text, 64); bound.text != "" && err != nil {
+			errs = append(errs, field.Invalid(path.Child(bound.name), bound.text, "must be a decimal number"))
+		}
+	}
+	return errs
 }
 
 // checkAmount checks a number or percentage of devices.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/shoal-edge/shoal/api"
+	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -46,6 +48,8 @@ type cluster struct {
 	cut      map[string]bool // devices that nobody hears of
 	kicked   []string
 	servers  []string               // the addresses of the control plane
+	http     http.RoundTripper      // where questions to gates arrive
+	gates    []fleetv1.Gate         // of the rollout of an app
 	notRead  func(*corev1.Pod) bool // pods that never become ready
 	crashes  func(*corev1.Pod) bool // pods that end as soon as they have begun
 }
@@ -120,7 +124,7 @@ func (c *cluster) lead() {
 	c.mu.Unlock()
 	ctrl, err := New(Config{
 		Client: c.client, NodeGrace: testGrace, CA: []byte("PEM"), FinishedPods: 3, Events: 20,
-		ServiceCIDR: "10.43.0.0/16",
+		ServiceCIDR: "10.43.0.0/16", HTTP: &http.Client{Transport: c.http},
 		Servers: func() []string {
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -99,6 +100,9 @@ type Config struct {
 	// signs.
 	SignClient func(request []byte, usages []certificatesv1.KeyUsage, life time.Duration) ([]byte, error)
 
+	// HTTP asks the gates of rollouts. Nil: a client of its own.
+	HTTP *http.Client
+
 	// Quotas counts what quotas limit; admission may share it. Nil: one of its own.
 	Quotas *quota.Counter
 }
@@ -172,6 +176,9 @@ func New(cfg Config) (*Controllers, error) {
 func setDefaults(cfg *Config) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.HTTP == nil {
+		cfg.HTTP = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

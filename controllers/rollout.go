@@ -44,6 +44,8 @@ type rolloutLoop struct {
 	silent  map[string]time.Time // by node: since when this leader has not heard of it
 	counted map[store.Key]count  // by rollout
 	devices int                  // when last looked at
+
+	asked map[question]time.Time // when gates were last asked; of the one goroutine that reconciles
 }
 
 // count is until when a rollout's time has been counted.
@@ -53,7 +55,7 @@ type count struct {
 }
 
 func (c *Controllers) addRollouts() {
-	r := &rolloutLoop{c: c, silent: map[string]time.Time{}, counted: map[store.Key]count{}}
+	r := &rolloutLoop{c: c, silent: map[string]time.Time{}, counted: map[store.Key]count{}, asked: map[question]time.Time{}}
 	r.loop = c.newLoop("rollout", 1, r.reconcile)
 	c.follow(rollouts, "", keys(r.loop))
 	c.follow(releases, "", each(func(release *firmwarev1.Release, _ bool) {
@@ -134,6 +136,7 @@ func (r *rolloutLoop) reconcile(ctx context.Context, k store.Key) (time.Duration
 	}
 	now := time.Now()
 	in.Passed = r.passed(k, rollout, now)
+	in.Answers = r.askGates(ctx, k, rollout)
 	decision := waves.Decide(in)
 	if err := r.carryOut(ctx, rollout, in.Release, &decision); err != nil {
 		return 0, err
@@ -157,6 +160,11 @@ func (r *rolloutLoop) forget(k store.Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.counted, k)
+	for q := range r.asked {
+		if q.rollout == k {
+			delete(r.asked, q)
+		}
+	}
 }
 
 // passed is how long ago the rollout's time was counted, by this process's monotonic clock.

@@ -33,7 +33,7 @@ func (c *cluster) appRelease(change ...func(*firmwarev1.Release)) {
 		f(release)
 	}
 	c.create(release)
-	c.create(&fleetv1.Rollout{ObjectMeta: metav1.ObjectMeta{Name: "up"}, Spec: fleetv1.RolloutSpec{Release: "r2", Waves: quickWaves()}})
+	c.create(&fleetv1.Rollout{ObjectMeta: metav1.ObjectMeta{Name: "up"}, Spec: fleetv1.RolloutSpec{Release: "r2", Waves: quickWaves(), Gates: c.gates}})
 }
 
 func (c *cluster) appRollout() *fleetv1.Rollout {

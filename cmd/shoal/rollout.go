@@ -268,6 +268,21 @@ func printBars(w io.Writer, r *fleetv1.Rollout) error {
 			c.Name, bar(&c.Counts), c.Updated, c.Devices, c.Updating, c.Failed+c.Lost)
 		err = errors.Join(err, lineErr)
 	}
+	for i := range s.Answers {
+		a := &s.Answers[i]
+		if a.Wave != s.Wave || a.Generation != r.Generation {
+			continue
+		}
+		word := "waits"
+		switch {
+		case a.Good:
+			word = "good"
+		case a.Bad > 0:
+			word = "bad"
+		}
+		_, lineErr := fmt.Fprintf(w, "  gate %-12s %s  %s\n", a.Gate, word, a.Why)
+		err = errors.Join(err, lineErr)
+	}
 	return err
 }
 

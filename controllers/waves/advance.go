@@ -153,7 +153,11 @@ func (d *decider) judge(wave int32, short int) (fleetv1.Phase, string) {
 		return fleetv1.Progressing, why
 	}
 	if left := d.soak(wave); left > 0 && (started > 0 || d.podsOf(wave)) {
+		d.closed(wave) // its gates are asked all along
 		return fleetv1.Soaking, fmt.Sprintf("wave %s has to last for another %s", w.Name, left.Round(time.Second))
+	}
+	if why := d.closed(wave); why != "" && (started > 0 || d.podsOf(wave)) {
+		return fleetv1.Soaking, why
 	}
 	if wave+1 == int32(len(d.spec.Waves)) {
 		return opened, ""

@@ -44,6 +44,8 @@ type Input struct {
 	Voters  []Voter
 	// Workloads are the release's, in its order.
 	Workloads []Workload
+	// Answers are those of the gates that were asked just now. They take the place of what the status has of them.
+	Answers []fleetv1.Answer
 	// Now is for the times that people read. Passed is how long ago the last decision was, by the leader's monotonic clock; zero at its
 	// first one.
 	Now    time.Time
@@ -147,6 +149,9 @@ func Decide(in Input) Decision {
 	}
 	d.sort()
 	d.sortWorkloads()
+	if in.Answers != nil {
+		s.Answers = in.Answers
+	}
 	d.retry()
 	d.withdrawSkipped()
 	switch why := d.halted(); {
@@ -303,7 +308,7 @@ func (d *decider) halted() string {
 			return why
 		}
 	}
-	if why := cmp.Or(d.meddled, d.stuck()); why != "" {
+	if why := cmp.Or(d.meddled, d.stuck(), d.refused()); why != "" {
 		s.HaltedGeneration = d.Rollout.Generation
 		return why
 	}

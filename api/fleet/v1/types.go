@@ -62,6 +62,50 @@ type RolloutSpec struct {
 	Skip []string `json:"skip,omitempty" protobuf:"bytes,14,rep,name=skip"`
 	// approved names the waves that a person lets begin.
 	Approved []string `json:"approved,omitempty" protobuf:"bytes,15,rep,name=approved"`
+	// gates are asked while a wave soaks: what they measure has to be good for the next wave to begin, and halts the rollout if it is bad.
+	Gates []Gate `json:"gates,omitempty" protobuf:"bytes,16,rep,name=gates"`
+}
+
+// Gate is a question to something else than the devices. One that gives no answer holds the next wave up and halts nothing: the uplink may
+// be away. It is asked by the server that leads. Either webhook or metric is set.
+type Gate struct {
+	// name is unique in the rollout.
+	Name string `json:"name" protobuf:"bytes,1,opt,name=name"`
+	// waves names those that it is asked for. Empty: all.
+	Waves []string `json:"waves,omitempty" protobuf:"bytes,2,rep,name=waves"`
+	// every is how often it is asked. Default: 1m.
+	Every *metav1.Duration `json:"every,omitempty" protobuf:"bytes,3,opt,name=every"`
+	// haltFailed is how many bad answers in a row halt the rollout. Default: 1.
+	HaltFailed int32 `json:"haltFailed,omitempty" protobuf:"varint,4,opt,name=haltFailed"`
+	// webhook is a URL to which the rollout's name, release, wave and counts are posted as JSON. A status of 2xx is a good answer, one of 4xx a bad
+	// one, with the beginning of the body as its reason.
+	Webhook string `json:"webhook,omitempty" protobuf:"bytes,5,opt,name=webhook"`
+	// metric is a query of Prometheus' HTTP API.
+	Metric *Metric `json:"metric,omitempty" protobuf:"bytes,6,opt,name=metric"`
+}
+
+// Metric is a query whose value has to be within bounds.
+type Metric struct {
+	// url is that of the server, without /api/v1/query.
+	URL string `json:"url" protobuf:"bytes,1,opt,name=url"`
+	// query is in PromQL, and has one value.
+	Query string `json:"query" protobuf:"bytes,2,opt,name=query"`
+	// min and max are the bounds, decimal numbers. One of them is set at least.
+	Min string `json:"min,omitempty" protobuf:"bytes,3,opt,name=min"`
+	Max string `json:"max,omitempty" protobuf:"bytes,4,opt,name=max"`
+}
+
+// Answer is what a gate has said last.
+type Answer struct {
+	Gate string `json:"gate" protobuf:"bytes,1,opt,name=gate"`
+	// wave and generation are those that it was asked for: an edit of the rollout has it asked anew.
+	Wave       int32 `json:"wave" protobuf:"varint,2,opt,name=wave"`
+	Generation int64 `json:"generation" protobuf:"varint,3,opt,name=generation"`
+	// good is the answer, bad how many were bad in a row. With neither there was none.
+	Good bool  `json:"good,omitempty" protobuf:"varint,4,opt,name=good"`
+	Bad  int32 `json:"bad,omitempty" protobuf:"varint,5,opt,name=bad"`
+	// why is a sentence for people.
+	Why string `json:"why,omitempty" protobuf:"bytes,6,opt,name=why"`
 }
 
 // Wave is one step of a rollout.
@@ -125,6 +169,8 @@ type RolloutStatus struct {
 	CompletionTime *metav1.Time `json:"completionTime,omitempty" protobuf:"bytes,10,opt,name=completionTime"`
 	// workloads are the release's, in its order.
 	Workloads []WorkloadStatus `json:"workloads,omitempty" protobuf:"bytes,11,rep,name=workloads"`
+	// answers are those of the gates, in their order.
+	Answers []Answer `json:"answers,omitempty" protobuf:"bytes,12,rep,name=answers"`
 }
 
 // WorkloadStatus is how one workload of the release stands.
