@@ -205,17 +205,32 @@ type Neighbours struct {
 type Firmware struct {
 	// HardwareID is the kind of hardware, as releases name it.
 	HardwareID string `yaml:"hardwareID"`
-	// Backend is what boots the device: uboot, tryboot (Raspberry Pi), or self, for devices of which shoal updates itself only.
+	// Backend is what boots the device: uboot, tryboot (Raspberry Pi), systemd-boot, or self, for devices of which shoal updates itself only.
 	Backend string `yaml:"backend"`
 	// Version is that of the release that the device was made with.
 	Version string `yaml:"version"`
 	// Root is a file with the TUF root that the device trusts (root.json). With it, it installs only what was signed under that root.
 	Root string `yaml:"root"`
 	// Tries is how many boots a release has to come up. Default: 3.
-	Tries   int     `yaml:"tries"`
-	UBoot   UBoot   `yaml:"uboot"`
-	Tryboot Tryboot `yaml:"tryboot"`
-	Self    Self    `yaml:"self"`
+	Tries       int         `yaml:"tries"`
+	UBoot       UBoot       `yaml:"uboot"`
+	Tryboot     Tryboot     `yaml:"tryboot"`
+	SystemdBoot SystemdBoot `yaml:"systemdBoot"`
+	Self        Self        `yaml:"self"`
+}
+
+// SystemdBoot says where systemd-boot's entries and the slots are.
+type SystemdBoot struct {
+	// Entries is the folder of the entries. Default: /boot/loader/entries.
+	Entries string          `yaml:"entries"`
+	SlotA   SystemdBootSlot `yaml:"slotA"`
+	SlotB   SystemdBootSlot `yaml:"slotB"`
+}
+
+// SystemdBootSlot is a system: what an image is written to, and its entry, without version and sort-key, whose options say shoal.slot=a, or b.
+type SystemdBootSlot struct {
+	Path  string `yaml:"path"`
+	Entry string `yaml:"entry"`
 }
 
 // Tryboot says where a Raspberry Pi's autoboot.txt and the slots are.

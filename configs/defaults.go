@@ -38,6 +38,7 @@ const (
 	DefaultNeighbourMirror = "127.0.0.1:6447"
 	DefaultSelf            = "self" // in the data folder
 	DefaultAutoboot        = "/boot/autoboot.txt"
+	DefaultEntries         = "/boot/loader/entries"
 	DefaultImageSeeds      = "images" // in the data folder
 )
 
@@ -78,6 +79,7 @@ func (c *Config) setDefaults() error {
 		{&c.Agent.Neighbours.Listen, DefaultNeighbours},
 		{&c.Agent.Neighbours.Mirror, DefaultNeighbourMirror},
 		{&c.Agent.Firmware.Tryboot.Autoboot, DefaultAutoboot},
+		{&c.Agent.Firmware.SystemdBoot.Entries, DefaultEntries},
 		{&c.Agent.Idle, IdleNormal},
 		{&c.Log.Level, "info"},
 		{&c.Log.Format, "text"},

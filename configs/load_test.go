@@ -40,6 +40,10 @@ func TestParseErrors(t *testing.T) {
 		"no audit log":       {"server:\n  audit: {maxFiles: -1}\n", "maxFiles -1 must be at least 1"},
 		"relative key file":  {"server:\n  secretsKeyFile: x\n", "server.secretsKeyFile"},
 		"join address":       {"join: {servers: [10.0.0.1]}\n", "must be host:port"},
+		"entry without its slot": {
+			"agent: {firmware: {hardwareID: x, backend: systemd-boot, systemdBoot: {slotA: {path: /a, entry: efi /a}, slotB: {path: /b, entry: 'options shoal.slot=b'}}}}\n",
+			"the entry of slot a must have shoal.slot=a",
+		},
 		"two tokens":         {"join: {token: a, tokenFile: b}\n", "keep one"},
 		"pod network":        {"server: {podCIDR: 10.42.0.1/16}\n", "must be an IPv4 network"},
 		"node bits":          {"server: {nodeBits: 16}\n", "server.nodeBits 16"},

@@ -124,10 +124,12 @@ func (f *Firmware) validate() error {
 		return f.UBoot.validate()
 	case "tryboot":
 		return f.Tryboot.validate()
+	case "systemd-boot":
+		return f.SystemdBoot.validate()
 	case "self":
 		return absolute("agent.firmware.self.dir", f.Self.Dir)
 	}
-	return fmt.Errorf("agent.firmware.backend %q must be uboot, tryboot or self", f.Backend)
+	return fmt.Errorf("agent.firmware.backend %q must be uboot, tryboot, systemd-boot or self", f.Backend)
 }
 
 func (u *UBoot) validate() error {
@@ -143,6 +145,16 @@ func (t *Tryboot) validate() error {
 	}
 	return errors.Join(absolute("agent.firmware.tryboot.autoboot", t.Autoboot),
 		absolute("agent.firmware.tryboot.slotA.path", t.SlotA.Path), absolute("agent.firmware.tryboot.slotB.path", t.SlotB.Path))
+}
+
+func (b *SystemdBoot) validate() error {
+	for name, slot := range map[string]SystemdBootSlot{"a": b.SlotA, "b": b.SlotB} {
+		if !slices.Contains(strings.Fields(slot.Entry), "shoal.slot="+name) {
+			return fmt.Errorf("agent.firmware.systemdBoot: the entry of slot %s must have shoal.slot=%[1]s in its options", name)
+		}
+	}
+	return errors.Join(absolute("agent.firmware.systemdBoot.entries", b.Entries),
+		absolute("agent.firmware.systemdBoot.slotA.path", b.SlotA.Path), absolute("agent.firmware.systemdBoot.slotB.path", b.SlotB.Path))
 }
 
 func absolute(key, path string) error {

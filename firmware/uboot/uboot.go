@@ -3,10 +3,8 @@ package uboot
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 
 	"github.com/shoal-edge/shoal/firmware"
 )
@@ -54,26 +52,12 @@ func New(cfg Config) (*Backend, error) {
 		return nil, fmt.Errorf("uboot: the slots are a and b: %w", firmware.ErrNoSlot)
 	}
 	if cfg.Booted == nil {
-		cfg.Booted = bootedSlot
+		cfg.Booted = firmware.BootedSlot
 	}
 	if cfg.Restart == nil {
 		cfg.Restart = func(ctx context.Context) error { return exec.CommandContext(ctx, "systemctl", "reboot").Run() }
 	}
 	return &Backend{cfg: cfg, env: environment{places: cfg.Environment}}, nil
-}
-
-// bootedSlot reads the kernel's command line.
-func bootedSlot() (string, error) {
-	line, err := os.ReadFile("/proc/cmdline")
-	if err != nil {
-		return "", err
-	}
-	for _, word := range strings.Fields(string(line)) {
-		if slot, ok := strings.CutPrefix(word, "shoal.slot="); ok {
-			return slot, nil
-		}
-	}
-	return "", fmt.Errorf("uboot: the kernel's command line says no shoal.slot: %w", firmware.ErrNoSlot)
 }
 
 // Name implements firmware.Backend.

@@ -12,6 +12,7 @@ import (
 	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/firmware"
 	"github.com/shoal-edge/shoal/firmware/self"
+	"github.com/shoal-edge/shoal/firmware/systemdboot"
 	"github.com/shoal-edge/shoal/firmware/tryboot"
 	"github.com/shoal-edge/shoal/firmware/uboot"
 )
@@ -60,6 +61,11 @@ func firmwareBackend(o Options) (firmware.Backend, string, error) {
 	case "tryboot":
 		t := settings.Tryboot
 		b, err = tryboot.New(tryboot.Config{Autoboot: t.Autoboot, Slots: map[string]tryboot.Slot{"a": tryboot.Slot(t.SlotA), "b": tryboot.Slot(t.SlotB)}})
+	case "systemd-boot":
+		t := settings.SystemdBoot
+		b, err = systemdboot.New(systemdboot.Config{
+			Entries: t.Entries, Slots: map[string]systemdboot.Slot{"a": systemdboot.Slot(t.SlotA), "b": systemdboot.Slot(t.SlotB)},
+		})
 	default:
 		b, err = ubootBackend(settings.UBoot)
 	}

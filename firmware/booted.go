@@ -1,0 +1,21 @@
+package firmware
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// BootedSlot is the slot that the kernel's command line names: shoal.slot=a, or b.
+func BootedSlot() (string, error) {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return "", err
+	}
+	for _, word := range strings.Fields(string(line)) {
+		if slot, ok := strings.CutPrefix(word, "shoal.slot="); ok {
+			return slot, nil
+		}
+	}
+	return "", fmt.Errorf("the kernel's command line says no shoal.slot: %w", ErrNoSlot)
+}
