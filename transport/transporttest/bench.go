@@ -86,7 +86,12 @@ func (b *bench) run(f func(context.Context) error) (stop func()) {
 // eventually waits until a condition holds.
 func (b *bench) eventually(what string, holds func() bool) {
 	b.t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	b.eventuallyWithin(15*time.Second, what, holds)
+}
+
+func (b *bench) eventuallyWithin(patience time.Duration, what string, holds func() bool) {
+	b.t.Helper()
+	deadline := time.Now().Add(patience)
 	for !holds() {
 		if time.Now().After(deadline) {
 			b.t.Fatalf("did not come true: %s", what)

@@ -31,6 +31,7 @@ func Run(t *testing.T, makeLab func(t *testing.T) Lab) {
 		{"SilentLinkBeats", testHeartbeat},
 		{"OversizedMessageRefused", testOversized},
 		{"OldMessagesRefused", testRepeats},
+		{"SlowLink", testSlowLink},
 		{"TunnelEcho", testTunnelEcho},
 		{"TunnelHTTP", testTunnelHTTP},
 		{"TunnelDeadlines", testTunnelDeadlines},
