@@ -2,10 +2,10 @@ package apiserver
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
-	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -98,24 +98,34 @@ func (s *Server) streamList(w io.Writer, req *request, out output, p *page) erro
 	if _, err := w.Write(start); err != nil {
 		return err
 	}
+	items := json.NewEncoder(lineless{w}) // it makes no copy of what it writes
 	for i, item := range p.items {
 		shown, err := s.listItem(req, out, item)
 		if err != nil {
 			return err
 		}
-		data, err := json.Marshal(shown)
-		if err != nil {
-			return err
-		}
 		if i > 0 {
-			data = slices.Insert(data, 0, ',')
+			if _, err := io.WriteString(w, ","); err != nil {
+				return err
+			}
 		}
-		if _, err := w.Write(data); err != nil {
+		if err := items.Encode(shown); err != nil {
 			return err
 		}
 	}
 	_, err = io.WriteString(w, "]}\n")
 	return err
+}
+
+// lineless takes the end of the line away that an encoder of JSON writes with each value.
+type lineless struct{ io.Writer }
+
+func (l lineless) Write(p []byte) (int, error) {
+	n, err := l.Writer.Write(bytes.TrimSuffix(p, []byte("\n")))
+	if err == nil {
+		n = len(p)
+	}
+	return n, err
 }
 
 // listItem is one object as a member of a list: without kind and version, which the list has, or as a row of a Table.
