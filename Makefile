@@ -191,6 +191,10 @@ bench: ## all benchmarks, in Go's own format (BENCH=regexp BENCHTIME=1s COUNT=1)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) -timeout 1h ./...
 	cd test/logstore && go test -mod=mod -tags grpcnotrace,shoal_bench -bench '$(BENCH)' -benchtime $(BENCHTIME) -count $(COUNT) -timeout 1h .
 
+.PHONY: upstream
+upstream: ## bin/kube-apiserver from its Go module, for BENCH=API and BENCH=Memory; six minutes of a core
+	cd test/conformance && GOFLAGS="$(PLAIN)" go build -ldflags "$(KUBE_LDFLAGS)" -o ../../bin/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
+
 .PHONY: fuzz
 fuzz: ## every fuzz test for FUZZTIME
 	@tools/fuzz.sh $(FUZZTIME)
