@@ -289,7 +289,7 @@ func powerCut(t *testing.T, env *scenario.Env) {
 		t.Fatal(err)
 	}
 	for i := range pods {
-		if page, err := env.Page(ctx, env.Lab.Devices()[0], &pods[i]); err != nil || page["version"] != "v1" {
+		if page, err := env.Page(ctx, env.Lab.Devices()[0], &pods[i]); err != nil || page["version"] != "v2" {
 			t.Errorf("pod %s: %v, %v", pods[i].Name, page, err)
 		}
 	}
