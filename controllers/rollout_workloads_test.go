@@ -148,7 +148,9 @@ func TestSilentAppIsTakenBack(t *testing.T) {
 		})
 		c.after(time.Minute)
 		c.mustStand(fleetv1.Soaking, 0, 1)
+		c.mu.Lock()
 		c.notRead = func(pod *corev1.Pod) bool { return pod.Spec.Containers[0].Image == newImage }
+		c.mu.Unlock()
 		c.after(80 * time.Second)
 		if s := c.appRollout().Status; s.Phase != fleetv1.Progressing || s.Wave != 1 {
 			t.Errorf("%+v", s)
