@@ -30,7 +30,8 @@ EPISODES ?= 200
 CUTS ?= 100
 SEED ?= 1
 FOCUS ?=
-CONFIG ?=
+SERVER ?=
+TOKEN ?=
 # Everything but the end-to-end tests, which want the machine for themselves.
 PACKAGES = $$(go list ./... | grep -v '/test/e2e$$')
 
@@ -40,7 +41,7 @@ ARM_DEPS := qemu-aarch64-static=qemu-user-static
 # The virtual board of firmware-qemu.
 BOARD_DEPS := qemu-system-aarch64=qemu-system-arm /usr/lib/u-boot/qemu_arm64/u-boot.bin=u-boot-qemu mkimage=u-boot-tools mke2fs=e2fsprogs cpio=cpio
 # What unit tests compare with or meet.
-TEST_DEPS := mosquitto=mosquitto fw_printenv=libubootenv-tool mkfs.ext4=e2fsprogs bootctl=systemd-boot
+TEST_DEPS := mosquitto=mosquitto fw_printenv=libubootenv-tool mkfs.ext4=e2fsprogs
 
 .PHONY: help
 help: ## list the targets
@@ -105,7 +106,7 @@ sim: build ## a fleet of DEVICES devices over CARRIER (grpc or mqtt) in two proc
 ## ---- check
 
 .PHONY: test
-test: deps build kubectl helm images ## all tests: unit, in-process cluster, end to end on real containerd (as root)
+test: deps build kubectl helm images bootctl ## all tests: unit, in-process cluster, end to end on real containerd (as root)
 	@tools/deps.sh $(TEST_DEPS)
 	go test $(PACKAGES)
 	$(MAKE) --no-print-directory clients
@@ -139,19 +140,24 @@ powercut: build ## cut the power of a server CUTS=100 times from SEED=1 on and c
 	@go build -o bin/powercut ./test/powercut/cmd
 	@bin/powercut -cuts $(CUTS) -seed $(SEED)
 
+# systemd's program for the boot loader, which is unpacked only: the package would install a boot loader.
+.PHONY: bootctl
+bootctl:
+	@tools/unpack.sh .build/bootctl $$(dpkg --print-architecture) systemd-boot libsystemd-shared
+
 # What the board's disk is made of, but for U-Boot.
 .PHONY: board
 board:
 	@tools/deps.sh $(BOARD_DEPS)
 	@mkdir -p .build/board
-	@tools/kernel.sh .build/board/kernel
+	@tools/unpack.sh .build/board/kernel arm64 linux-image-arm64
 	@GOOS=linux GOARCH=arm64 go build -ldflags "$(LDFLAGS)" -o .build/board/shoal ./cmd/shoal
 	@GOOS=linux GOARCH=arm64 go build -ldflags "-s -w" -o .build/board/guest ./test/board/guest
 	@go build -o bin/board ./test/board/cmd
 
 .PHONY: image
-image: board ## .build/board/disk.img, a disk with two slots for QEMU's arm64 board (CONFIG=the agent's configuration)
-	@bin/board -image .build/board/disk.img -config '$(CONFIG)'
+image: board ## .build/board/disk.img, a disk with two slots for QEMU's arm64 board (SERVER=host:port TOKEN=... of its agent)
+	@bin/board -image .build/board/disk.img -server '$(SERVER)' -token '$(TOKEN)'
 	@echo ".build/board/disk.img: see docs/firmware.md"
 
 .PHONY: firmware-qemu
@@ -170,7 +176,7 @@ conformance: deps build kubectl ## FOCUS='regexp' of Kubernetes' own suite; the 
 	@bin/conformance -root . -focus '$(FOCUS)'
 
 .PHONY: race
-race: ## unit and in-process tests under the race detector
+race: bootctl ## unit and in-process tests under the race detector
 	@tools/deps.sh gcc=gcc /usr/include/stdlib.h=libc6-dev $(TEST_DEPS)
 	CGO_ENABLED=1 go test -race -short -timeout 20m $(PACKAGES)
 
