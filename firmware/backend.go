@@ -19,6 +19,19 @@ type Boot struct {
 	Spent bool
 }
 
+// Uses reports whether a slot runs, is tried, or is what the device falls back to: nobody writes to it then.
+func (b *Boot) Uses(slot string) bool {
+	return slot == b.Booted || slot == b.Default || slot == b.Trying
+}
+
+// Other is the slot beside one. There are two: a and b.
+func Other(slot string) string {
+	if slot == "a" {
+		return "b"
+	}
+	return "a"
+}
+
 // Slot is an open slot that does not run. What is written is on the medium once Sync has returned.
 type Slot interface {
 	io.ReaderAt
@@ -36,8 +49,6 @@ type Backend interface {
 	// Open opens the slot that does not run, for writing if it is to be filled. It fails for the one that runs, and while the slot is
 	// being tried.
 	Open(ctx context.Context, slot string) (Slot, error)
-	// Other is the slot beside one.
-	Other(slot string) string
 	// Arm has the next boots try a slot, up to so many times, before they fall back to the default one. It is one write: after a power
 	// cut it has happened or not.
 	Arm(ctx context.Context, slot string, tries int) error

@@ -181,7 +181,7 @@ func (d *Device) live(ctx context.Context) error {
 			Refusal: refusal,
 			Record:  d.record, Boot: boot, BootID: d.cfg.BootID, PowerOn: d.cfg.PowerOn, Hardware: d.cfg.HardwareID,
 			Connected: d.cfg.Reached != nil && d.cfg.Reached(),
-			Other:     d.cfg.Backend.Other(boot.Booted), Told: told.Assignment, Leave: d.mayGo(&told),
+			Other:     Other(boot.Booted), Told: told.Assignment, Leave: d.mayGo(&told),
 			Event: last.event, Reason: last.reason, Message: last.message,
 		}
 		record, action := Step(in)

@@ -263,3 +263,9 @@ func TestNoWayBack(t *testing.T) {
 		t.Errorf("%v %+v", action, r)
 	}
 }
+
+func TestOther(t *testing.T) {
+	if firmware.Other("a") != "b" || firmware.Other("b") != "a" {
+		t.Fatal("the slots are a and b")
+	}
+}

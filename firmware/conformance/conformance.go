@@ -54,9 +54,6 @@ func started(t *testing.T, m Machine, want string) {
 func goodUpdate(t *testing.T, m Machine) {
 	ctx, b := context.Background(), m.Backend(t)
 	expect(t, m, firmware.Boot{Booted: "a", Default: "a"})
-	if b.Other("a") != "b" || b.Other("b") != "a" {
-		t.Fatal("the slots are a and b")
-	}
 	slot, err := b.Open(ctx, "b")
 	must(t, err)
 	_, err = slot.WriteAt([]byte("new release"), 4096)

@@ -76,29 +76,23 @@ func New(cfg Config) (*Backend, error) {
 // Name implements firmware.Backend.
 func (b *Backend) Name() string { return "self" }
 
-// Other implements firmware.Backend.
-func (b *Backend) Other(slot string) string {
-	if slot == "a" {
-		return "b"
-	}
-	return "a"
-}
-
 // Boot implements firmware.Backend.
-func (b *Backend) Boot(context.Context) (firmware.Boot, error) {
+func (b *Backend) Boot(context.Context) (firmware.Boot, error) { return b.boot(), nil }
+
+func (b *Backend) boot() firmware.Boot {
 	r := readRecord(b.cfg.Dir)
 	return firmware.Boot{
 		Booted: b.cfg.Booted, Default: r.Default, Trying: r.Trying, Spent: r.Trying != "" && r.Left == 0 && b.cfg.Booted != r.Trying,
-	}, nil
+	}
 }
 
 // Open implements firmware.Backend.
 func (b *Backend) Open(_ context.Context, slot string) (firmware.Slot, error) {
-	r := readRecord(b.cfg.Dir)
+	boot := b.boot()
 	switch {
 	case !isSlot(slot):
 		return nil, fmt.Errorf("self: %q: %w", slot, firmware.ErrNoSlot)
-	case slot == b.cfg.Booted || slot == r.Trying || slot == r.Default:
+	case boot.Uses(slot):
 		return nil, fmt.Errorf("self: %q: %w", slot, firmware.ErrRunning)
 	}
 	path := binary(b.cfg.Dir, slot)

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 
 	"github.com/shoal-edge/shoal/firmware"
 )
@@ -50,21 +49,13 @@ func New(cfg Config) (*Backend, error) {
 		cfg.Booted = firmware.BootedSlot
 	}
 	if cfg.Restart == nil {
-		cfg.Restart = func(ctx context.Context) error { return exec.CommandContext(ctx, "systemctl", "reboot").Run() }
+		cfg.Restart = func(ctx context.Context) error { return firmware.Reboot(ctx) }
 	}
 	return &Backend{cfg}, nil
 }
 
 // Name implements firmware.Backend.
 func (b *Backend) Name() string { return "systemd-boot" }
-
-// Other implements firmware.Backend.
-func (b *Backend) Other(slot string) string {
-	if slot == "a" {
-		return "b"
-	}
-	return "a"
-}
 
 // Boot implements firmware.Backend.
 func (b *Backend) Boot(context.Context) (firmware.Boot, error) {
@@ -91,7 +82,7 @@ func (b *Backend) Open(ctx context.Context, slot string) (firmware.Slot, error) 
 		return nil, err
 	case b.cfg.Slots[slot].Path == "":
 		return nil, fmt.Errorf("systemd-boot: %q: %w", slot, firmware.ErrNoSlot)
-	case slot == boot.Booted || slot == boot.Trying || slot == boot.Default:
+	case boot.Uses(slot):
 		return nil, fmt.Errorf("systemd-boot: %q: %w", slot, firmware.ErrRunning)
 	}
 	if err := b.remove(func(e *entry) bool { return e.slot == slot }); err != nil {

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 
@@ -85,23 +84,14 @@ func PoweredOn() bool {
 }
 
 func restart(ctx context.Context, try bool) error {
-	args := []string{"reboot"}
 	if try {
-		args = append(args, "--reboot-argument=0 tryboot")
+		return firmware.Reboot(ctx, "--reboot-argument=0 tryboot")
 	}
-	return exec.CommandContext(ctx, "systemctl", args...).Run()
+	return firmware.Reboot(ctx)
 }
 
 // Name implements firmware.Backend.
 func (b *Backend) Name() string { return "tryboot" }
-
-// Other implements firmware.Backend.
-func (b *Backend) Other(slot string) string {
-	if slot == "a" {
-		return "b"
-	}
-	return "a"
-}
 
 // record is what autoboot.txt says.
 type record struct {
@@ -152,7 +142,7 @@ func (b *Backend) slotOf(partition string) string {
 func (b *Backend) write(r record) error {
 	var text strings.Builder
 	_, _ = fmt.Fprintf(&text, "[all]\ntryboot_a_b=1\nboot_partition=%d\n[tryboot]\nboot_partition=%d\n",
-		b.cfg.Slots[r.fallback].BootPartition, b.cfg.Slots[b.Other(r.fallback)].BootPartition)
+		b.cfg.Slots[r.fallback].BootPartition, b.cfg.Slots[firmware.Other(r.fallback)].BootPartition)
 	if r.trying != "" {
 		_, _ = fmt.Fprintf(&text, "%s%s left=%d\n", note, r.trying, r.left)
 	}
@@ -190,7 +180,7 @@ func (b *Backend) Open(ctx context.Context, slot string) (firmware.Slot, error) 
 		return nil, err
 	case b.cfg.Slots[slot].Path == "":
 		return nil, fmt.Errorf("tryboot: %q: %w", slot, firmware.ErrNoSlot)
-	case slot == boot.Booted || slot == boot.Trying || slot == boot.Default:
+	case boot.Uses(slot):
 		return nil, fmt.Errorf("tryboot: %q: %w", slot, firmware.ErrRunning)
 	}
 	return firmware.OpenSlot(b.cfg.Slots[slot].Path)
@@ -202,7 +192,7 @@ func (b *Backend) Arm(_ context.Context, slot string, tries int) error {
 	if err != nil {
 		return err
 	}
-	if slot != b.Other(r.fallback) || b.cfg.Slots[slot].Path == "" {
+	if slot != firmware.Other(r.fallback) || b.cfg.Slots[slot].Path == "" {
 		return fmt.Errorf("tryboot: %q: %w", slot, firmware.ErrNoSlot)
 	}
 	r.trying, r.left = slot, tries

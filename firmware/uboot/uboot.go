@@ -3,7 +3,6 @@ package uboot
 import (
 	"context"
 	"fmt"
-	"os/exec"
 	"strconv"
 
 	"github.com/shoal-edge/shoal/firmware"
@@ -55,21 +54,13 @@ func New(cfg Config) (*Backend, error) {
 		cfg.Booted = firmware.BootedSlot
 	}
 	if cfg.Restart == nil {
-		cfg.Restart = func(ctx context.Context) error { return exec.CommandContext(ctx, "systemctl", "reboot").Run() }
+		cfg.Restart = func(ctx context.Context) error { return firmware.Reboot(ctx) }
 	}
 	return &Backend{cfg: cfg, env: environment{places: cfg.Environment}}, nil
 }
 
 // Name implements firmware.Backend.
 func (b *Backend) Name() string { return "uboot" }
-
-// Other implements firmware.Backend.
-func (b *Backend) Other(slot string) string {
-	if slot == "a" {
-		return "b"
-	}
-	return "a"
-}
 
 // Boot implements firmware.Backend.
 func (b *Backend) Boot(context.Context) (firmware.Boot, error) {
@@ -105,7 +96,7 @@ func (b *Backend) Open(ctx context.Context, slot string) (firmware.Slot, error) 
 		return nil, err
 	case b.cfg.Slots[slot] == "":
 		return nil, fmt.Errorf("uboot: %q: %w", slot, firmware.ErrNoSlot)
-	case slot == boot.Booted || slot == boot.Trying || slot == boot.Default:
+	case boot.Uses(slot):
 		return nil, fmt.Errorf("uboot: %q: %w", slot, firmware.ErrRunning)
 	}
 	return firmware.OpenSlot(b.cfg.Slots[slot])
