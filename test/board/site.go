@@ -16,6 +16,7 @@ import (
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
 	"github.com/shoal-edge/shoal/cmd/shoal/kube"
+	"github.com/shoal-edge/shoal/test/silent"
 )
 
 // name is the board's node.
@@ -44,10 +45,9 @@ func newSite(ctx context.Context, dir, shoal, images string) (s *site, err error
 	if s.files, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
-	if s.cri, err = net.Listen("unix", filepath.Join(dir, "none.sock")); err != nil {
+	if s.cri, err = silent.Listen(filepath.Join(dir, "none.sock")); err != nil {
 		return nil, err
 	}
-	go hangUp(s.cri)
 	go func() { _ = http.Serve(s.files, http.FileServer(http.Dir(images))) }() //nolint:gosec // it ends with the listener
 	config := filepath.Join(dir, "server.yaml")
 	text := fmt.Sprintf("nodeName: server\ndataDir: %[1]s/server\nadvertiseAddress: 127.0.0.1\nserver: {listen: \"127.0.0.1:%[2]s\"}\n"+
@@ -84,17 +84,6 @@ func (s *site) close() error {
 	return errors.Join(failures...)
 }
 
-// hangUp stands for a containerd that never answers: no pods run here.
-func hangUp(l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		_ = conn.Close()
-	}
-}
-
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -128,7 +117,7 @@ func (s *site) boardFiles(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a token: %w", err)
 	}
-	config := Config("127.0.0.1:"+s.port, fmt.Sprintf("token: %q", bytes.TrimSpace(token)))
+	config := Config("127.0.0.1:"+s.port, string(bytes.TrimSpace(token)))
 	return map[string]string{"config.yaml": config, "port": s.port}, nil
 }
 
@@ -137,7 +126,7 @@ func Config(server, token string) string {
 	return fmt.Sprintf(`nodeName: %s
 dataDir: /data/shoal
 advertiseAddress: 10.0.2.15
-join: {servers: [%q], %s}
+join: {servers: [%q], token: %q}
 agent:
   containerd: /run/none.sock
   cniConfDir: /run/cni

@@ -20,6 +20,7 @@ import (
 
 	"github.com/shoal-edge/shoal/test/powercut/disk"
 	"github.com/shoal-edge/shoal/test/powercut/isolate"
+	"github.com/shoal-edge/shoal/test/silent"
 )
 
 // Machine is a computer whose disk can lose power: one at a time in a run.
@@ -50,26 +51,15 @@ func NewBench() (*Bench, error) {
 		}
 	}
 	var err error
-	if b.containerd, err = net.Listen("unix", containerdSocket()); err != nil {
+	if b.containerd, err = silent.Listen(containerdSocket()); err != nil {
 		return nil, err
 	}
-	go hangUp(b.containerd)
 	b.export, err = disk.Mount(b.exportDir)
 	return b, err
 }
 
 // containerdSocket is where a server finds somebody who answers, but runs no containers: its first start wants that.
 func containerdSocket() string { return filepath.Join(isolate.Scratch, "containerd.sock") }
-
-func hangUp(l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		_ = conn.Close() // that is all it does
-	}
-}
 
 // Close ends the bench; every machine must be off.
 func (b *Bench) Close() error {

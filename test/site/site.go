@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/shoal-edge/shoal/test/silent"
 )
 
 // Patience bounds every wait for a member.
@@ -223,19 +225,10 @@ func FreeAddress(tb testing.TB) string {
 func quietSocket(tb testing.TB) string {
 	tb.Helper()
 	socket := filepath.Join(tb.TempDir(), "cri.sock")
-	l, err := net.Listen("unix", socket)
+	l, err := silent.Listen(socket)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = l.Close() })
-	go func() { // ends with the listener
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_ = conn.Close()
-		}
-	}()
 	return socket
 }

@@ -7,9 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/shoal-edge/shoal/test/board"
@@ -23,35 +21,21 @@ func main() {
 	dir := flag.String("dir", ".build/board", "folder with the kernel and the binaries of the board, see the Makefile")
 	short := flag.Bool("short", false, "only a good release with a power cut, and one that panics")
 	image := flag.String("image", "", "only make an image of a board's disk, in this file")
-	config := flag.String("config", "", "the agent's configuration in that image; default: one that joins a server of the machine around it")
+	server := flag.String("server", "", "where the agent in that image finds a server, host:port")
+	token := flag.String("token", "", "the token that the agent joins with")
 	flag.Parse()
-	if *image == "" {
-		if err := isolate.Possible(); err != nil {
+	if *image != "" {
+		if err := makeImage(context.Background(), *dir, *image, *server, *token); err != nil {
 			fmt.Fprintln(os.Stderr, "board:", err)
 			os.Exit(1)
 		}
-		if !isolate.Inside() {
-			os.Exit(isolate.Again())
-		}
+		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	plans := []board.Plan{{Does: "good", Cuts: 1, Seed: *seed}, {Does: "a panic"}}
 	if !*short {
 		plans = allPlans(*seed, *cuts)
 	}
-	failed, err := 0, error(nil)
-	if *image != "" {
-		err = makeImage(ctx, *dir, *image, *config)
-	} else {
-		failed, err = run(ctx, *shoal, *dir, plans)
-	}
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "board:", err)
-	}
-	if err != nil || failed > 0 {
-		os.Exit(1)
-	}
+	isolate.Main("board", func(ctx context.Context) (int, error) { return run(ctx, *shoal, *dir, plans) })
 }
 
 // allPlans are one of each kind without power cuts, and those of the seeds.
@@ -63,17 +47,12 @@ func allPlans(seed uint64, cuts int) []board.Plan {
 	return plans
 }
 
-// makeImage makes an image of a board's disk.
-func makeImage(ctx context.Context, dir, image, config string) error {
-	text := board.Config("10.0.2.2:6443", "tokenFile: /data/token")
-	if config != "" {
-		data, err := os.ReadFile(config)
-		if err != nil {
-			return err
-		}
-		text = string(data)
+// makeImage makes an image of a board's disk, with an agent that joins a server.
+func makeImage(ctx context.Context, dir, image, server, token string) error {
+	if server == "" || token == "" {
+		return errors.New("an image needs a server (host:port) and a token that its agent joins with: shoal token create --role agent")
 	}
-	content, err := board.FromFolder(dir, filepath.Join(dir, "image")).Disk(ctx, map[string]string{"config.yaml": text})
+	content, err := board.FromFolder(dir, filepath.Join(dir, "image")).Disk(ctx, map[string]string{"config.yaml": board.Config(server, token)})
 	if err != nil {
 		return err
 	}
@@ -85,9 +64,6 @@ func run(ctx context.Context, shoal, dir string, plans []board.Plan) (failed int
 		return 0, err
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
-		return 0, err
-	}
-	if err := isolate.Settle(); err != nil {
 		return 0, err
 	}
 	bench, err := board.NewBench(ctx, isolate.Scratch, shoal, board.FromFolder(dir, filepath.Join(isolate.Scratch, "images")))

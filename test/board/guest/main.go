@@ -21,6 +21,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-edge/shoal/test/silent"
 )
 
 // Where a board is, by QEMU's user networking, and the partitions of its disk.
@@ -168,28 +170,10 @@ func stageTwo() error {
 		return fmt.Errorf("network: %w", err)
 	}
 	go answer(does)
-	if err := silentRuntime(); err != nil {
+	if _, err := silent.Listen("/run/none.sock"); err != nil {
 		return err
 	}
 	return agent()
-}
-
-// silentRuntime stands for a containerd that never answers: no pods run here.
-func silentRuntime() error {
-	l, err := net.Listen("unix", "/run/none.sock")
-	if err != nil {
-		return err
-	}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_ = conn.Close()
-		}
-	}()
-	return nil
 }
 
 // network brings up the board's link, and forwards what the device sends to the server's address, which is its own loopback to it, to

@@ -6,10 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/shoal-edge/shoal/test/powercut"
@@ -21,31 +18,12 @@ func main() {
 	seed := flag.Uint64("seed", 1, "the first one's seed; each further one has the next")
 	binary := flag.String("shoal", "bin/shoal", "the binary to test")
 	flag.Parse()
-	if err := isolate.Possible(); err != nil {
-		fmt.Fprintln(os.Stderr, "powercut:", err)
-		os.Exit(1)
-	}
-	if !isolate.Inside() {
-		os.Exit(isolate.Again())
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	failed, err := run(ctx, *binary, *seed, *cuts)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "powercut:", err)
-		os.Exit(1)
-	}
-	if failed > 0 {
-		os.Exit(1)
-	}
+	isolate.Main("powercut", func(ctx context.Context) (int, error) { return run(ctx, *binary, *seed, *cuts) })
 }
 
 func run(ctx context.Context, binary string, seed uint64, cuts int) (failed int, err error) {
 	binary, err = filepath.Abs(binary)
 	if err != nil {
-		return 0, err
-	}
-	if err := isolate.Settle(); err != nil {
 		return 0, err
 	}
 	bench, err := powercut.NewBench()
