@@ -104,7 +104,7 @@ func (d *device) report(items ...transport.Item) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, item := range items {
-		if item.Key == contactKey && d.linked.Load() {
+		if item.Key == transport.ContactKey && d.linked.Load() {
 			d.a.Acknowledged(time.Now())
 		}
 		if item.Key == "node" {

@@ -17,9 +17,6 @@ import (
 	"github.com/shoal-edge/shoal/transport"
 )
 
-// contactKey is the key of a report that asks for an acknowledgement, and says nothing else.
-const contactKey = "contact"
-
 // contact knows when the control plane has last been certain to hear of this device: pods that are ended some time after that
 // (fleetv1.Disconnect) are never run by two devices. It counts by the time since the boot, which goes on while the device sleeps and
 // which nobody sets. After a boot without a link nothing is known, and such pods wait.
@@ -120,7 +117,7 @@ func (k *contact) left(after time.Duration) (left time.Duration, ask bool) {
 func (k *contact) question() transport.Item {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return transport.Item{Key: contactKey, Value: binary.AppendUvarint(nil, k.count)}
+	return transport.Item{Key: transport.ContactKey, Value: binary.AppendUvarint(nil, k.count)}
 }
 
 // Acknowledged takes in when a message was sent that the control plane has got; see transport.LinkConfig.

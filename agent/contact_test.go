@@ -124,7 +124,7 @@ func TestNoContactSinceTheBoot(t *testing.T) {
 func TestContactFile(t *testing.T) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	id := string(boot[:len(boot)-1])
 	for text, want := range map[string]bool{

@@ -17,6 +17,9 @@ import (
 // ServersKey is the key of the desired state that lists the servers, one host:port a line.
 const ServersKey = "servers"
 
+// ContactKey is the key of a report with which a device asks for an acknowledgement, and says nothing else.
+const ContactKey = "contact"
+
 // LinkConfig configures a Link. Name, Device, Carriers and Logger are required.
 type LinkConfig struct {
 	Name     string

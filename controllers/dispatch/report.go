@@ -22,9 +22,6 @@ import (
 // parallel is how many of a device's writes go to the log at once, which commits them together.
 const parallel = 8
 
-// contactKey is the key of a report with which a device asks for an acknowledgement, and nothing else.
-const contactKey = "contact"
-
 // errForeign says that a device reported what is not its own.
 var errForeign = errors.New("it is not the device's own")
 
@@ -68,7 +65,7 @@ func (d *Dispatcher) write(ctx context.Context, name string, item transport.Item
 		err = d.writePod(ctx, name, rest, item)
 	case kind == reclaims && item.Deleted:
 		err = d.removeVolume(ctx, name, rest)
-	case item.Key == contactKey: // that it has come is all that it says
+	case item.Key == transport.ContactKey: // that it has come is all that it says
 	case kind == events && !item.Deleted:
 		err = d.writeEvent(ctx, name, item.Value)
 	default:

@@ -16,7 +16,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestSuite(t *testing.T) {
-	transporttest.Run(t, func(t *testing.T) transporttest.Lab { return lab{transporttest.NewLoopback(t)} })
+	transporttest.RunOverTCP(t, func(t *testing.T) transporttest.Lab { return lab{transporttest.NewLoopback(t)} })
 }
 
 // lab is a cluster on the loopback interface, with the real port and real certificates.

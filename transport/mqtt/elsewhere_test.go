@@ -23,7 +23,7 @@ import (
 
 // TestSuiteElsewhere has the servers join brokers that are not theirs.
 func TestSuiteElsewhere(t *testing.T) {
-	transporttest.Run(t, func(t *testing.T) transporttest.Lab { return &remoteLab{lab: newLab(t)} })
+	transporttest.RunOverTCP(t, func(t *testing.T) transporttest.Lab { return &remoteLab{lab: newLab(t)} })
 }
 
 // remoteLab has a broker for each server, as a stranger's.

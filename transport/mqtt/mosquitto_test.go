@@ -24,7 +24,7 @@ import (
 // TestSuiteMosquitto has the servers and the devices meet at Mosquitto, configured as configs/mosquitto says.
 func TestSuiteMosquitto(t *testing.T) {
 	need.Command(t, "mosquitto")
-	transporttest.Run(t, func(t *testing.T) transporttest.Lab { return &mosquittoLab{lab: newLab(t)} })
+	transporttest.RunOverTCP(t, func(t *testing.T) transporttest.Lab { return &mosquittoLab{lab: newLab(t)} })
 }
 
 type mosquittoLab struct{ *lab }

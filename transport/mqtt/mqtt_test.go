@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestSuite(t *testing.T) {
-	transporttest.Run(t, func(t *testing.T) transporttest.Lab { return newLab(t) })
+	transporttest.RunOverTCP(t, func(t *testing.T) transporttest.Lab { return newLab(t) })
 }
 
 // lab is a cluster on the loopback interface, with the real port, real certificates and the embedded broker.

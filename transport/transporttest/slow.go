@@ -12,12 +12,6 @@ import (
 	"github.com/shoal-edge/shoal/transport"
 )
 
-// tcp is a lab whose servers are at TCP addresses.
-type tcp interface{ TCP() }
-
-// TCP says that this lab's servers are at TCP addresses.
-func (*Loopback) TCP() {}
-
 // The worst link that counts as one: a satellite's delay, and 32 kbit/s.
 const (
 	slowRoundTrip = 2 * time.Second
@@ -29,9 +23,6 @@ const (
 func testSlowLink(b *bench) {
 	if testing.Short() {
 		b.t.Skip("takes half a minute")
-	}
-	if _, ok := b.lab.(tcp); !ok {
-		b.t.Skip("not over TCP")
 	}
 	address, _, hub := b.leader(1)
 	relay := NewRelay(b.t, address, slowRoundTrip/2, slowRate)

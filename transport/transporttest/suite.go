@@ -31,7 +31,6 @@ func Run(t *testing.T, makeLab func(t *testing.T) Lab) {
 		{"SilentLinkBeats", testHeartbeat},
 		{"OversizedMessageRefused", testOversized},
 		{"OldMessagesRefused", testRepeats},
-		{"SlowLink", testSlowLink},
 		{"TunnelEcho", testTunnelEcho},
 		{"TunnelHTTP", testTunnelHTTP},
 		{"TunnelDeadlines", testTunnelDeadlines},
@@ -41,6 +40,12 @@ func Run(t *testing.T, makeLab func(t *testing.T) Lab) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.test(newBench(t, makeLab(t))) })
 	}
+}
+
+// RunOverTCP is Run for a carrier over TCP, and has it cross a link that is as bad as they come.
+func RunOverTCP(t *testing.T, makeLab func(t *testing.T) Lab) {
+	Run(t, makeLab)
+	t.Run("SlowLink", func(t *testing.T) { testSlowLink(newBench(t, makeLab(t))) })
 }
 
 // testConverges changes both maps while the link breaks again and again: nothing is lost, nothing is applied twice.
