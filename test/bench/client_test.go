@@ -76,10 +76,15 @@ func (c *conn) watch(path string) (*bufio.Reader, error) {
 	return bufio.NewReaderSize(answer.Body, 1<<10), nil
 }
 
-// post sends a body and returns once the answer is read.
+// post makes an object.
 func (c *conn) post(path, media string, body []byte) error {
+	return c.send(http.MethodPost, path, media, body, http.StatusCreated)
+}
+
+// send sends a request and reads the answer to its end.
+func (c *conn) send(method, path, accept string, body []byte, want int) error {
 	c.out.Reset()
-	fmt.Fprintf(&c.out, "POST %s HTTP/1.1\r\nHost: shoal\r\nContent-Type: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n", path, media, media, len(body))
+	fmt.Fprintf(&c.out, "%s %s HTTP/1.1\r\nHost: shoal\r\nContent-Type: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n", method, path, accept, accept, len(body))
 	c.out.Write(body)
 	if _, err := c.Write(c.out.Bytes()); err != nil {
 		return err
@@ -89,9 +94,9 @@ func (c *conn) post(path, media string, body []byte) error {
 		return err
 	}
 	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != http.StatusCreated {
-		text, _ := io.ReadAll(answer.Body)
-		return fmt.Errorf("%s: %s", answer.Status, text)
+	if answer.StatusCode != want {
+		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
+		return fmt.Errorf("%s %s: %s: %s", method, path, answer.Status, text)
 	}
 	_, err = io.Copy(io.Discard, answer.Body)
 	return err

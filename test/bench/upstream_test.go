@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -149,27 +148,6 @@ func (e *endpoint) dial(b *testing.B, clients int) []*conn {
 		}
 	})
 	return conns
-}
-
-// send sends a request and reads the answer to its end.
-func (c *conn) send(method, path, accept string, body []byte, want int) error {
-	c.out.Reset()
-	fmt.Fprintf(&c.out, "%s %s HTTP/1.1\r\nHost: shoal\r\nContent-Type: %s\r\nAccept: %s\r\nContent-Length: %d\r\n\r\n", method, path, accept, accept, len(body))
-	c.out.Write(body)
-	if _, err := c.Write(c.out.Bytes()); err != nil {
-		return err
-	}
-	answer, err := http.ReadResponse(c.in, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != want {
-		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
-		return fmt.Errorf("%s %s: %s: %s", method, path, answer.Status, text)
-	}
-	_, err = io.Copy(io.Discard, answer.Body)
-	return err
 }
 
 // BenchmarkAPI asks shoal and Kubernetes' own API server, each alone and with one server, the same.
