@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -98,18 +97,14 @@ func (s *Server) streamList(w io.Writer, req *request, out output, p *page) erro
 	if _, err := w.Write(start); err != nil {
 		return err
 	}
-	items := json.NewEncoder(lineless{w}) // it makes no copy of what it writes
+	items := newItemWriter(w)
 	for i, item := range p.items {
-		shown, err := s.listItem(req, out, item)
-		if err != nil {
-			return err
-		}
 		if i > 0 {
 			if _, err := io.WriteString(w, ","); err != nil {
 				return err
 			}
 		}
-		if err := items.Encode(shown); err != nil {
+		if err := s.writeItem(items, req, out, item); err != nil {
 			return err
 		}
 	}
@@ -117,15 +112,23 @@ func (s *Server) streamList(w io.Writer, req *request, out output, p *page) erro
 	return err
 }
 
-// lineless takes the end of the line away that an encoder of JSON writes with each value.
-type lineless struct{ io.Writer }
-
-func (l lineless) Write(p []byte) (int, error) {
-	n, err := l.Writer.Write(bytes.TrimSuffix(p, []byte("\n")))
-	if err == nil {
-		n = len(p)
+func (s *Server) writeItem(items *itemWriter, req *request, out output, item store.Item) error {
+	if out.as != asTable {
+		shown, err := s.listItem(req, out, item)
+		if err != nil {
+			return err
+		}
+		return items.write(shown)
 	}
-	return n, err
+	obj, err := s.cfg.Durable.Decode(item)
+	if err != nil {
+		return err
+	}
+	include, err := included(req, req.kind, obj)
+	if err != nil {
+		return err
+	}
+	return items.row(req.kind.Row(obj, s.cfg.Now()), include)
 }
 
 // listItem is one object as a member of a list: without kind and version, which the list has, or as a row of a Table.

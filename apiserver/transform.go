@@ -79,23 +79,12 @@ func columnsOf(kind *api.Kind) []metav1.TableColumnDefinition {
 	return columns
 }
 
-// row is an object as a row of a Table, with as much of the object itself as was asked for: its metadata by default.
+// row is an object as a row of a Table.
 func (s *Server) row(req *request, kind *api.Kind, obj api.Object) (metav1.TableRow, error) {
 	row := metav1.TableRow{Cells: kind.Row(obj, s.cfg.Now())}
-	var include any
-	switch metav1.IncludeObjectPolicy(req.query.Get("includeObject")) {
-	case metav1.IncludeNone:
-		return row, nil
-	case metav1.IncludeObject:
-		shown, err := show(kind, obj)
-		if err != nil {
-			return row, err
-		}
-		include = shown
-	case metav1.IncludeMetadata, "":
-		include = partial(obj)
-	default:
-		return row, errBadRequest("unrecognized includeObject value: %q", req.query.Get("includeObject"))
+	include, err := included(req, kind, obj)
+	if err != nil || include == nil {
+		return row, err
 	}
 	raw, err := json.Marshal(include)
 	if err != nil {
@@ -103,4 +92,17 @@ func (s *Server) row(req *request, kind *api.Kind, obj api.Object) (metav1.Table
 	}
 	row.Object.Raw = raw
 	return row, nil
+}
+
+// included is as much of an object as was asked for with its row: its metadata by default.
+func included(req *request, kind *api.Kind, obj api.Object) (any, error) {
+	switch metav1.IncludeObjectPolicy(req.query.Get("includeObject")) {
+	case metav1.IncludeNone:
+		return nil, nil
+	case metav1.IncludeObject:
+		return show(kind, obj)
+	case metav1.IncludeMetadata, "":
+		return partial(obj), nil
+	}
+	return nil, errBadRequest("unrecognized includeObject value: %q", req.query.Get("includeObject"))
 }
