@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/shoal-edge/shoal/cmd/shoal/memory"
 	"github.com/shoal-edge/shoal/cmd/shoal/wire"
 	"github.com/shoal-edge/shoal/configs"
 )
@@ -31,7 +32,7 @@ The kubeconfig of an administrator is written to DATADIR/admin.kubeconfig.`,
 			if err != nil {
 				return err
 			}
-			pace(cmd.Context())
+			defer memory.Keep(memory.Options{Logger: logger, Pace: true})()
 			server, err := wire.NewServer(cmd.Context(), wire.Options{Config: c, Logger: logger, Version: version})
 			if err != nil {
 				return err
@@ -59,6 +60,7 @@ Later starts use the certificate from the first; pods start from this device's o
 			if err != nil {
 				return err
 			}
+			defer memory.Keep(memory.Options{Logger: logger})()
 			agent, err := wire.NewAgent(cmd.Context(), wire.Options{Config: c, Logger: logger, Version: version})
 			if err != nil {
 				return err

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/shoal-edge/shoal/cmd/shoal/memory"
 	"github.com/shoal-edge/shoal/cmd/shoal/wire"
 )
 
@@ -23,6 +24,7 @@ three servers.`,
 			if err != nil {
 				return err
 			}
+			defer memory.Keep(memory.Options{Logger: logger})()
 			witness, err := wire.NewWitness(cmd.Context(), wire.Options{Config: c, Logger: logger, Version: version})
 			if err != nil {
 				return err

@@ -236,7 +236,6 @@ func (a *Agent) run(ctx context.Context) error {
 	group.Go(func() error { return a.agent.Run(ctx) })
 	group.Go(func() error { return a.link.Run(ctx) })
 	if !a.o.Many {
-		group.Go(func() error { return giveBack(ctx, a.o) })
 		group.Go(func() error { return rescan(ctx, a.agent.Rescan) })
 		group.Go(func() error { return keepWatchdog(ctx, a.alive) })
 	}

@@ -64,7 +64,6 @@ func (s *Server) lead(ctx context.Context, term uint64) error {
 	group.Go(func() error { return s.claimOwnName(ctx) })
 	group.Go(func() error { return s.reseal(ctx, dispatcher.Compare) })
 	group.Go(func() error { return s.admitDevices(ctx, hub) })
-	group.Go(func() error { return giveBackBursts(ctx, hub.Connected) })
 	for _, address := range s.o.Config.Server.MQTT.Brokers {
 		group.Go(func() error { return s.joinBroker(ctx, address) })
 	}

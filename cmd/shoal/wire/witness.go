@@ -93,7 +93,6 @@ func (w *Witness) Run(ctx context.Context) error {
 		return announcer.run(ctx)
 	})
 	group.Go(func() error { return renew(ctx, w.o, w.id, pki.RoleWitness, servers) })
-	group.Go(func() error { return giveBack(ctx, w.o) })
 	if w.health != nil {
 		group.Go(func() error { return serveHealth(ctx, w.health, w.registry, w.ready) })
 	}
