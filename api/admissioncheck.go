@@ -2,11 +2,13 @@ package api
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
 	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/apis/admissionregistration"
@@ -14,7 +16,7 @@ import (
 )
 
 // Upstream's package of these checks compiles expressions and so depends on all of the API server, client-go and CEL. What
-// follows says the same of everything but expressions, selectors and URLs, which nothing evaluates yet.
+// follows says the same of everything but expressions, which nothing evaluates.
 
 const staticSuffix = ".static.k8s.io"
 
@@ -42,6 +44,9 @@ type webhook struct {
 	sideEffects    *admissionregistration.SideEffectClass
 	timeout        *int32
 	reviewVersions []string
+	conditions     int
+	namespaces     *metav1.LabelSelector
+	objects        *metav1.LabelSelector
 }
 
 // checkWebhooks checks what is new: what was stored before a rule was made must stay changeable elsewhere.
@@ -82,13 +87,46 @@ func (h *webhook) check(path *field.Path) field.ErrorList {
 	if t := ptr.Deref(h.timeout, 1); t < 1 || t > 30 {
 		errs = append(errs, field.Invalid(path.Child("timeoutSeconds"), t, "the timeout value must be between 1 and 30 seconds"))
 	}
+	if h.conditions > 0 {
+		errs = append(errs, field.Forbidden(path.Child("matchConditions"), "this server evaluates no CEL expressions"))
+	}
+	strict := metav1validation.LabelSelectorValidationOptions{}
+	errs = append(errs, metav1validation.ValidateLabelSelector(h.namespaces, strict, path.Child("namespaceSelector"))...)
+	errs = append(errs, metav1validation.ValidateLabelSelector(h.objects, strict, path.Child("objectSelector"))...)
 	switch c := h.client; {
 	case (c.URL == nil) == (c.Service == nil):
 		errs = append(errs, field.Required(path.Child("clientConfig"), "exactly one of url or service is required"))
 	case c.Service != nil:
 		errs = append(errs, checkService(c.Service, path.Child("clientConfig", "service"))...)
+	default:
+		errs = append(errs, checkWebhookURL(*c.URL, path.Child("clientConfig", "url"))...)
 	}
 	return append(errs, checkReviewVersions(h.reviewVersions, path.Child("admissionReviewVersions"))...)
+}
+
+// checkWebhookURL checks where a webhook outside of the cluster is.
+func checkWebhookURL(text string, path *field.Path) field.ErrorList {
+	const form = "; desired format: https://host[/path]"
+	u, err := url.Parse(text)
+	if err != nil {
+		return field.ErrorList{field.Required(path, "url must be a valid URL: "+err.Error()+form)}
+	}
+	var errs field.ErrorList
+	for _, c := range []struct {
+		wrong       bool
+		value, says string
+	}{
+		{u.Scheme != "https", u.Scheme, "'https' is the only allowed URL scheme" + form},
+		{u.Host == "", u.Host, "host must be specified" + form},
+		{u.User != nil, u.User.String(), "user information is not permitted in the URL"},
+		{u.Fragment != "", u.Fragment, "fragments are not permitted in the URL"},
+		{u.RawQuery != "", u.RawQuery, "query parameters are not permitted in the URL"},
+	} {
+		if c.wrong {
+			errs = append(errs, field.Invalid(path, c.value, c.says))
+		}
+	}
+	return errs
 }
 
 func checkService(s *admissionregistration.ServiceReference, path *field.Path) field.ErrorList {
@@ -101,6 +139,28 @@ func checkService(s *admissionregistration.ServiceReference, path *field.Path) f
 	}
 	if why := utilvalidation.IsValidPortNum(int(s.Port)); why != nil {
 		errs = append(errs, field.Invalid(path.Child("port"), s.Port, "port is not valid: "+strings.Join(why, ", ")))
+	}
+	return append(errs, checkServicePath(s.Path, path.Child("path"))...)
+}
+
+// checkServicePath checks the path of an HTTP request, each segment of which has to be a DNS subdomain.
+func checkServicePath(p *string, path *field.Path) field.ErrorList {
+	if p == nil || *p == "/" {
+		return nil
+	}
+	whole := *p
+	if !strings.HasPrefix(whole, "/") {
+		return field.ErrorList{field.Invalid(path, whole, "must start with a '/'")}
+	}
+	var errs field.ErrorList
+	for i, step := range strings.Split(strings.TrimSuffix(whole[1:], "/"), "/") {
+		if step == "" {
+			errs = append(errs, field.Invalid(path, whole, fmt.Sprintf("segment[%d] may not be empty", i)))
+			continue
+		}
+		for _, why := range utilvalidation.IsDNS1123Subdomain(step) {
+			errs = append(errs, field.Invalid(path, whole, fmt.Sprintf("segment[%d]: %v", i, why)))
+		}
 	}
 	return errs
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // notEnforced is told to whoever writes a rule of admission: what is only stored must not be taken for protection.
-const notEnforced = "stored, but not enforced yet: this server calls no admission webhooks and evaluates no admission policies"
+const notEnforced = "stored, but not enforced: this server evaluates no admission policies"
 
 func enforcedBy[I any](_, _ *I) []string { return []string{notEnforced} }
 
@@ -41,7 +41,6 @@ func validatingWebhookConfigurations() *Kind {
 			return append(checkAdmissionMeta(&n.ObjectMeta, &o.ObjectMeta), checkWebhooks(validatingHooks(n), validatingHooks(o))...)
 		},
 		declared: admissionv1defaults.Validate_ValidatingWebhookConfiguration,
-		warn:     enforcedBy[admissionregistration.ValidatingWebhookConfiguration],
 	})
 }
 
@@ -71,7 +70,6 @@ func mutatingWebhookConfigurations() *Kind {
 			return append(checkAdmissionMeta(&n.ObjectMeta, &o.ObjectMeta), checkWebhooks(mutatingHooks(n), mutatingHooks(o))...)
 		},
 		declared: admissionv1defaults.Validate_MutatingWebhookConfiguration,
-		warn:     enforcedBy[admissionregistration.MutatingWebhookConfiguration],
 	})
 }
 
@@ -84,7 +82,10 @@ func webhookColumns() []Column {
 func validatingHooks(c *admissionregistration.ValidatingWebhookConfiguration) []webhook {
 	all := make([]webhook, len(c.Webhooks))
 	for i, h := range c.Webhooks {
-		all[i] = webhook{h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions}
+		all[i] = webhook{
+			h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, len(h.MatchConditions),
+			h.NamespaceSelector, h.ObjectSelector,
+		}
 	}
 	return all
 }
@@ -92,7 +93,10 @@ func validatingHooks(c *admissionregistration.ValidatingWebhookConfiguration) []
 func mutatingHooks(c *admissionregistration.MutatingWebhookConfiguration) []webhook {
 	all := make([]webhook, len(c.Webhooks))
 	for i, h := range c.Webhooks {
-		all[i] = webhook{h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions}
+		all[i] = webhook{
+			h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, len(h.MatchConditions),
+			h.NamespaceSelector, h.ObjectSelector,
+		}
 	}
 	return all
 }

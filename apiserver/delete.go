@@ -18,7 +18,7 @@ func (s *Server) serveDelete(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
-	obj, err := s.cfg.Client.Delete(req.Context(), req.key(), opts)
+	obj, err := s.cfg.Client.Delete(req.Context(), req.key(), opts, store.Hear(req))
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (s *Server) serveDeleteCollection(w http.ResponseWriter, req *request) erro
 	}
 	for _, item := range p.items {
 		each := opts.DeepCopy() // the store may complete them
-		if _, err := s.cfg.Client.Delete(req.Context(), item.Key, each); err != nil && !apierrors.IsNotFound(err) {
+		if _, err := s.cfg.Client.Delete(req.Context(), item.Key, each, store.Hear(req)); err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
 	}

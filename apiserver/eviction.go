@@ -86,7 +86,7 @@ func (s *Server) evict(req *request, opts *metav1.DeleteOptions) error {
 	pod, ok := store.Get[corev1.Pod](s.cfg.Client.Reader(), req.namespace, req.name)
 	if !ok {
 		// The client itself confirms that there is none.
-		_, err := s.cfg.Client.Delete(req.Context(), req.key(), opts.DeepCopy())
+		_, err := s.cfg.Client.Delete(req.Context(), req.key(), opts.DeepCopy(), store.Hear(req))
 		return err
 	}
 	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed || pod.DeletionTimestamp != nil
@@ -221,7 +221,7 @@ func (s *Server) remove(req *request, pod *corev1.Pod, opts *metav1.DeleteOption
 	}
 	err := s.noteEviction(req.Context(), req.key(), opts)
 	if err == nil {
-		_, err = s.cfg.Client.Delete(req.Context(), req.key(), opts)
+		_, err = s.cfg.Client.Delete(req.Context(), req.key(), opts, store.Hear(req))
 	}
 	if apierrors.IsConflict(err) {
 		if busy == nil || pinned {

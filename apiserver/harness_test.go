@@ -25,6 +25,7 @@ import (
 	"github.com/shoal-edge/shoal/api/bootstrap"
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/apiserver/admission"
+	"github.com/shoal-edge/shoal/apiserver/webhooks"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -62,6 +63,10 @@ type bed struct {
 	consensus *consensus
 	durable   *store.Store
 	client    *store.Client
+	// reach is how webhooks that run in pods are reached.
+	reach func(ctx context.Context, node string) (net.Conn, error)
+	// clients is how the API server's client is made.
+	clients store.ClientConfig
 }
 
 const identityHeader = "Test-Identity" // name|group,group
@@ -75,7 +80,10 @@ func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 	b.consensus.leads.Store(true)
 	proposer := store.NewLocal(durable)
 	authorizer := apiserver.NewAuthorizer(durable)
-	plugins := admission.New(admission.Config{})
+	hooks := webhooks.New(webhooks.Config{Scale: apiserver.ScaleOf, DialDevice: func(ctx context.Context, node string) (net.Conn, error) {
+		return b.reach(ctx, node)
+	}})
+	plugins := admission.New(admission.Config{Webhooks: hooks})
 	admit := slices.DeleteFunc(slices.Clone(plugins), func(p admission.Plugin) bool { return p.Name == "ServiceAccount" }).Admit()
 	clients := store.ClientConfig{
 		Durable: durable, Propose: proposer, Admit: admit, Review: plugins.Review(), Removed: plugins.Removed,
@@ -89,10 +97,12 @@ func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 	}
 	b.client = store.NewClient(clients)
 	clients.Admit = slices.Concat(admit, authorizer.Guards())
+	b.clients = clients
 	b.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
 	cfg := apiserver.Config{
 		Client: store.NewClient(clients), Durable: durable, Authorizer: authorizer, Consensus: b.consensus, Registry: prometheus.NewRegistry(),
-		Now: func() time.Time { return epoch.Add(5 * time.Minute) }, LeaderWait: time.Second,
+		Connect: hooks.Connect,
+		Now:     func() time.Time { return epoch.Add(5 * time.Minute) }, LeaderWait: time.Second,
 	}
 	for _, f := range change {
 		f(b, &cfg)

@@ -33,6 +33,9 @@ func (s *Server) serveProxy(w http.ResponseWriter, req *request) error {
 	if req.path == "" && (req.Method == http.MethodGet || req.Method == http.MethodHead) {
 		return s.toFolder(w, req)
 	}
+	if err := s.admitConnection(req, name); err != nil {
+		return err
+	}
 	key := req.key()
 	key.Name = name
 	if req.kind.Resource == "nodes" {

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -149,6 +150,12 @@ func checkScale(req *request, scale *autoscalingv1.Scale) error {
 }
 
 func scaleGVK() schema.GroupVersionKind { return autoscalingv1.SchemeGroupVersion.WithKind("Scale") }
+
+// ScaleOf shows an object's scale.
+func ScaleOf(obj api.Object) (runtime.Object, error) {
+	scale, _, err := scaleOf(obj)
+	return scale, err
+}
 
 // scaleOf shows an object's scale, and how to change the number of its replicas.
 func scaleOf(obj api.Object) (*autoscalingv1.Scale, func(int32) error, error) {

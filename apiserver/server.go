@@ -24,6 +24,7 @@ import (
 	"github.com/shoal-edge/shoal/apiserver/fairness"
 	"github.com/shoal-edge/shoal/apiserver/fieldmanager"
 	"github.com/shoal-edge/shoal/apiserver/tokens"
+	"github.com/shoal-edge/shoal/apiserver/webhooks"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -57,6 +58,8 @@ type Config struct {
 	SecretsKeys SecretsKeys
 	// Members shows and changes the members of the control plane. Nil: not served.
 	Members Members
+	// Connect may refuse a stream or a proxied request. Nil: all may be opened.
+	Connect func(ctx context.Context, to webhooks.Connection) error
 	// DialDevice opens a tunnel to a device's HTTP API. Nil: no streams.
 	DialDevice func(ctx context.Context, node string) (net.Conn, error)
 	// Audit records who asked what. Nil: nothing is recorded.

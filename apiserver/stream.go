@@ -33,6 +33,9 @@ func (s *Server) serveStream(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.admitConnection(req, req.name); err != nil {
+		return err
+	}
 	if pod.Spec.NodeName == "" {
 		if req.sub == "log" {
 			s.begin(w, req, http.StatusOK, "text/plain")

@@ -22,11 +22,14 @@ import (
 
 // kubelet is a device that speaks SPDY. Its command says what it was started with, echoes its input in capitals, tells the sizes
 // of its terminal on stderr, and ends with its input.
-type kubelet struct{ pipeListener }
+type kubelet struct {
+	pipeListener
+	pipe map[string]string // ports of its pods behind which other servers are
+}
 
 func newKubelet(t *testing.T) kubelet {
 	t.Helper()
-	k := kubelet{pipeListener{conns: make(chan net.Conn, 8)}}
+	k := kubelet{pipeListener: pipeListener{conns: make(chan net.Conn, 8)}, pipe: map[string]string{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /containerLogs/default/p/c", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "one\ntwo\n") })
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
@@ -121,6 +124,14 @@ func (k kubelet) forward(w http.ResponseWriter, r *http.Request) {
 			case port == "9999" && kind == "error":
 				fmt.Fprint(s, "connection refused")
 			case port == "9999" || kind == "error":
+			case k.pipe[port] != "":
+				behind, err := net.Dial("tcp", k.pipe[port])
+				if err != nil {
+					return
+				}
+				defer behind.Close()
+				go func() { _, _ = io.Copy(behind, s) }()
+				_, _ = io.Copy(s, behind)
 			case port == "8080":
 				q, err := http.ReadRequest(bufio.NewReader(s))
 				if err != nil {

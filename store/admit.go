@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
+	"reflect"
 
 	"github.com/shoal-edge/shoal/api"
 )
@@ -14,12 +16,15 @@ const (
 	OpCreate Operation = "CREATE"
 	OpUpdate Operation = "UPDATE"
 	OpDelete Operation = "DELETE"
+	// OpConnect is no write: it opens a stream to what an object stands for. Only those who ask for it hear of it.
+	OpConnect Operation = "CONNECT"
 )
 
 // Admission is one write on its way into the store. An admitter may change Object; Old is for reading.
 type Admission struct {
 	Operation   Operation
-	Kind        *api.Kind
+	Kind        *api.Kind // in the version that is stored
+	As          *api.Kind // in the version that the author of the write speaks
 	Subresource string
 	Object      api.Object // nil for a deletion
 	Old         api.Object // nil for a creation
@@ -30,6 +35,28 @@ type Admission struct {
 	turns   *turns
 	release []func()
 	hear    Hearer
+
+	unsure   bool
+	replaced bool
+}
+
+// errUnconfirmed asks for the attempt to be made again with a state that is up to date.
+var errUnconfirmed = errors.New("store: the state may be old")
+
+// Sure returns an error, to be returned, while this server may not know of every write that was acknowledged. It is for admission that is too
+// dear to be done twice for a write that is refused.
+func (a *Admission) Sure() error {
+	if a.unsure {
+		return errUnconfirmed
+	}
+	return nil
+}
+
+// Replace makes Object, which stays the same variable, what another object is. What the server itself decides of an object is decided anew
+// before it is stored.
+func (a *Admission) Replace(by api.Object) {
+	reflect.ValueOf(a.Object).Elem().Set(reflect.ValueOf(by).Elem())
+	a.replaced = true
 }
 
 // Hearer is told what admission has to say of a write that it lets pass.

@@ -113,6 +113,8 @@ type target struct {
 	proposer Proposer
 	// proposed says that the log was asked: its answer needs no confirmation.
 	proposed bool
+	// unsure says that the memory may be old.
+	unsure bool
 }
 
 // propose seals the plain value of the operation on the target and has it ordered, together with others.
@@ -158,13 +160,16 @@ func (c *Client) targetOf(obj api.Object) (*target, error) {
 // confirmed makes an attempt at a write. When it is decided without the log, by this server's memory alone, the memory is brought
 // up to date and the attempt made again: a leader that is none any more, or has just become one, would refuse by an old state.
 func (c *Client) confirmed(ctx context.Context, t *target, attempt func() (api.Object, error)) (api.Object, error) {
+	sure := c.confirm == nil || t.store != c.durable
+	t.unsure = !sure
 	obj, err := attempt()
-	if t.proposed || c.confirm == nil || t.store != c.durable {
+	if t.proposed || sure {
 		return obj, err
 	}
 	if err := c.confirm(ctx); err != nil {
 		return nil, proposeError(t, "write", err)
 	}
+	t.unsure = false
 	return attempt()
 }
 
@@ -220,7 +225,7 @@ func (t *target) encodeTracked(obj api.Object, o options) ([]byte, error) {
 
 // admission begins the admission of one attempt at a write. It is to be ended.
 func (c *Client) admission(t *target, a *Admission, o options) *Admission {
-	a.Kind, a.Reader, a.DryRun, a.hear = t.kind, c.Reader(), o.dryRun, o.hear
+	a.Kind, a.As, a.Reader, a.DryRun, a.hear, a.unsure = t.kind, o.rules(t), c.Reader(), o.dryRun, o.hear, t.unsure
 	if t.store == c.durable {
 		a.turns = t.store.turns
 	}
@@ -230,7 +235,7 @@ func (c *Client) admission(t *target, a *Admission, o options) *Admission {
 func ask(ctx context.Context, all []Admitter, t *target, a *Admission) error {
 	for _, admitter := range all {
 		if err := admitter.Admit(ctx, a); err != nil {
-			if status := apierrors.APIStatus(nil); errors.As(err, &status) {
+			if status := apierrors.APIStatus(nil); errors.As(err, &status) || errors.Is(err, errUnconfirmed) {
 				return err
 			}
 			return apierrors.NewForbidden(t.resource(), t.key.Name, err)

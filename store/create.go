@@ -101,16 +101,23 @@ func (c *Client) prepareCreate(ctx context.Context, t *target, a *Admission, o o
 	if o.track != nil {
 		o.track(obj, nil)
 	}
-	obj.SetUID(types.UID(uuid.NewString()))
-	obj.SetCreationTimestamp(c.timestamp())
-	obj.SetDeletionTimestamp(nil)
-	obj.SetDeletionGracePeriodSeconds(nil)
-	obj.SetSelfLink("")
-	if t.kind.PrepareCreate != nil {
-		t.kind.PrepareCreate(obj)
+	id := types.UID(uuid.NewString())
+	begin := func() {
+		obj.SetUID(id)
+		obj.SetCreationTimestamp(c.timestamp())
+		obj.SetDeletionTimestamp(nil)
+		obj.SetDeletionGracePeriodSeconds(nil)
+		obj.SetSelfLink("")
+		if t.kind.PrepareCreate != nil {
+			t.kind.PrepareCreate(obj)
+		}
 	}
+	begin()
 	if err := ask(ctx, c.admit, t, a); err != nil {
 		return err
+	}
+	if a.replaced {
+		begin()
 	}
 	if len(c.admit) > 0 {
 		if t.kind.Default != nil {

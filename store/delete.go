@@ -21,7 +21,7 @@ import (
 // A pod that is bound to a node gets a deletion time, and is removed by a second Delete without grace once its device says
 // that it has stopped. An object with finalizers gets a deletion time, and is removed by the Update that takes the last one
 // away. The propagation policy becomes a finalizer that the garbage collector works off: "orphan" or "foregroundDeletion".
-func (c *Client) Delete(ctx context.Context, key Key, opts *metav1.DeleteOptions) (api.Object, error) {
+func (c *Client) Delete(ctx context.Context, key Key, opts *metav1.DeleteOptions, more ...Option) (api.Object, error) {
 	if opts == nil {
 		opts = &metav1.DeleteOptions{}
 	}
@@ -30,7 +30,7 @@ func (c *Client) Delete(ctx context.Context, key Key, opts *metav1.DeleteOptions
 		return nil, err
 	}
 	for range maxAttempts {
-		obj, err := c.confirmed(ctx, t, func() (api.Object, error) { return c.delete(ctx, t, opts) })
+		obj, err := c.confirmed(ctx, t, func() (api.Object, error) { return c.delete(ctx, t, opts, makeOptions(more)) })
 		if !isConflict(err) {
 			return obj, err
 		}
@@ -42,7 +42,7 @@ func (c *Client) Delete(ctx context.Context, key Key, opts *metav1.DeleteOptions
 }
 
 // delete makes one attempt; a *ConflictError says that another write came between.
-func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptions) (api.Object, error) {
+func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptions, o options) (api.Object, error) {
 	item, obj, whole, err := t.deletable()
 	if err != nil {
 		return nil, err
@@ -50,8 +50,8 @@ func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptio
 	if err := checkPreconditions(t, obj, opts.Preconditions); err != nil {
 		return nil, err
 	}
-	dryRun := len(opts.DryRun) > 0
-	a := c.admission(t, &Admission{Operation: OpDelete, Old: obj.DeepCopyObject().(api.Object)}, options{dryRun: dryRun})
+	o.dryRun = o.dryRun || len(opts.DryRun) > 0
+	a := c.admission(t, &Admission{Operation: OpDelete, Old: obj.DeepCopyObject().(api.Object)}, o)
 	defer a.end()
 	for _, all := range [][]Admitter{c.admit, c.review} {
 		if err := ask(ctx, all, t, a); err != nil {
@@ -62,7 +62,7 @@ func (c *Client) delete(ctx context.Context, t *target, opts *metav1.DeleteOptio
 		t.kind.PrepareDelete(obj, c.now())
 	}
 	changed, stays := c.terminate(t.kind, obj, opts)
-	if dryRun || stays && !changed {
+	if o.dryRun || stays && !changed {
 		return obj, nil
 	}
 	op, others := Op{Key: t.key, Expect: item.Revision}, a.ops

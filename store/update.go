@@ -182,12 +182,21 @@ func (c *Client) prepareUpdate(ctx context.Context, t *target, a *Admission, o o
 	if o.track != nil {
 		o.track(newer, older)
 	}
-	if prepare != nil {
-		prepare(newer, older)
+	begin := func() {
+		if prepare != nil {
+			prepare(newer, older)
+		}
+		keepIdentity(newer, older)
 	}
-	keepIdentity(newer, older)
+	begin()
 	if err := ask(ctx, c.admit, t, a); err != nil {
 		return err
+	}
+	if a.replaced {
+		if t.kind.Default != nil && sub != subStatus {
+			t.kind.Default(newer)
+		}
+		begin()
 	}
 	if validate != nil {
 		if errs := validate(newer, older); len(errs) > 0 {

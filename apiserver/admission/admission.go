@@ -29,10 +29,18 @@ type Config struct {
 	ReplaceAfter time.Duration
 	PodSecurity  PodSecurityConfig
 	Services     ServicesConfig
+	// Webhooks asks the programs of others. Nil: nobody.
+	Webhooks Webhooks
 	// Quotas counts what is used; it may be shared. Nil: one of its own.
 	Quotas *quota.Counter
 	// Now is the clock by which pods that should have ended count no more. Nil: time.Now.
 	Now func() time.Time
+}
+
+// Webhooks are the programs of others. Mutate calls settle when one of them has changed the object.
+type Webhooks interface {
+	Mutate(ctx context.Context, a *store.Admission, settle func() error) error
+	Validate(ctx context.Context, a *store.Admission) error
 }
 
 // Plugins is a table of plugins, in the order in which they are asked.
@@ -40,7 +48,7 @@ type Plugins []Plugin
 
 // New returns all plugins.
 func New(cfg Config) Plugins {
-	return Plugins{
+	all := Plugins{
 		namespaceLifecycle(),
 		limitRanger(),
 		serviceAccounts(),
@@ -51,8 +59,29 @@ func New(cfg Config) Plugins {
 		runtimeClass(),
 		disconnect(),
 		defaultIngressClass(),
-		services(cfg.Services),
-		resourceQuota(cfg),
+	}
+	if cfg.Webhooks != nil {
+		all = append(all, webhooks(cfg.Webhooks, all.Admit()))
+	}
+	return append(all, services(cfg.Services), resourceQuota(cfg))
+}
+
+// webhooks come after what the server itself adds to objects, which looks again at what they have changed, and before addresses are
+// taken and quotas are counted.
+func webhooks(w Webhooks, before []store.Admitter) Plugin {
+	return Plugin{
+		Name: "Webhooks",
+		Admit: func(ctx context.Context, a *store.Admission) error {
+			return w.Mutate(ctx, a, func() error {
+				for _, plugin := range before {
+					if err := plugin.Admit(ctx, a); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+		Review: w.Validate,
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 const (
 	// settled is when a process has done what it does only at its start.
 	settled = 20 * time.Second
-	// quiet is how long after a collection the next one comes, at least, in a process that rests: the runtime forces one every two minutes.
+	// quiet is how long nothing must have happened until a burst is over.
 	quiet = 30 * time.Second
 	// burst is how many collections, each within a third of that time after the one before, make it worth while to give memory back.
 	burst = 5
@@ -50,7 +50,8 @@ func Keep(o Options) (stop func()) {
 func (o Options) run(ctx context.Context) {
 	collected := make(chan struct{}, 1)
 	afterCollections(ctx, collected)
-	started := time.After(o.settled)
+	over := time.NewTimer(o.settled) // the start is a burst
+	defer over.Stop()
 	last, seen, set := time.Now(), read(collections), usual
 	var dense uint64 // collections that followed each other closely
 	for {
@@ -60,7 +61,7 @@ func (o Options) run(ctx context.Context) {
 				debug.SetGCPercent(usual)
 			}
 			return
-		case <-started:
+		case <-over.C:
 			o.giveBack()
 			dense = 0
 		case <-collected:
@@ -74,12 +75,11 @@ func (o Options) run(ctx context.Context) {
 				debug.SetGCPercent(want)
 				set = want
 			}
-			switch {
-			case since < o.quiet/3:
-				dense += more
-			case since >= o.quiet && dense >= burst:
-				o.giveBack()
-				dense = 0
+			if since >= o.quiet/3 {
+				continue
+			}
+			if dense += more; dense >= burst {
+				over.Reset(o.quiet)
 			}
 		}
 	}

@@ -53,34 +53,30 @@ func TestPaceUnderLoad(t *testing.T) {
 	}
 }
 
-// TestGivesBackAfterABurst: once, when a collection comes that nothing but the passing of time brings.
-func TestGivesBackAfterABurst(t *testing.T) {
+// TestGivesBack: once after the start and once after a burst, and not at rest.
+func TestGivesBack(t *testing.T) {
 	const rest = 300 * time.Millisecond
-	logger := slog.New(slog.DiscardHandler)
 	asked := func() uint64 { return read("/gc/cycles/forced:gc-cycles") }
-	stop := Keep(Options{Logger: logger, settled: time.Hour, quiet: rest})
-	defer stop()
-
 	before := asked()
-	time.Sleep(2 * rest)
-	work(t, 1) // a resting process: one collection after a long time
-	time.Sleep(rest / 3)
-	if asked() != before {
-		t.Fatal("memory was given back without a burst")
+	stop := Keep(Options{Logger: slog.New(slog.DiscardHandler), settled: rest, quiet: rest})
+	defer stop()
+	await(t, "nothing was given back after the start", func() bool { return asked() == before+1 })
+
+	for range 3 {
+		time.Sleep(rest)
+		work(t, 1) // a resting process: one collection after a long time
 	}
-	work(t, 3*burst)
-	held := resident(t)
 	time.Sleep(2 * rest)
-	work(t, 1)
-	await(t, "nothing was given back", func() bool { return asked() == before+1 })
-	await(t, "the process has as much memory as before", func() bool { return resident(t) < held })
-	for range 2 {
-		time.Sleep(2 * rest)
-		work(t, 1)
-	}
-	time.Sleep(rest / 3)
 	if asked() != before+1 {
-		t.Error("memory was given back again at rest")
+		t.Fatal("memory was given back at rest")
+	}
+	work(t, 5*burst)
+	held := resident(t)
+	await(t, "nothing was given back after the burst", func() bool { return asked() == before+2 })
+	await(t, "the process has as much memory as before", func() bool { return resident(t) < held })
+	time.Sleep(2 * rest)
+	if asked() != before+2 {
+		t.Error("memory was given back twice")
 	}
 }
 

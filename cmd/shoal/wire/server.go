@@ -23,6 +23,7 @@ import (
 	"github.com/shoal-edge/shoal/apiserver/admission"
 	"github.com/shoal-edge/shoal/apiserver/audit"
 	"github.com/shoal-edge/shoal/apiserver/tokens"
+	"github.com/shoal-edge/shoal/apiserver/webhooks"
 	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/pki"
 	"github.com/shoal-edge/shoal/raft"
@@ -44,6 +45,7 @@ type Server struct {
 	hub      atomic.Pointer[transport.Hub] // while this server leads
 	client   *store.Client
 	plugins  admission.Plugins
+	hooks    *webhooks.Caller
 	quotas   *quota.Counter
 	keys     *keys
 	rotating sync.Mutex // while keys are changed, or the state is replaced
@@ -71,7 +73,8 @@ type volatile struct {
 // Everything that a person could have got wrong fails here.
 func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	s := &Server{o: o, gate: transport.NewGate(), registry: newRegistry(o.Version), quotas: quota.NewCounter()}
-	if s.plugins, err = newPlugins(o.Config.Server, s.quotas); err != nil {
+	s.hooks = webhooks.New(webhooks.Config{DialDevice: s.gate.Dial, Scale: apiserver.ScaleOf, Registry: s.registry, Logger: o.Logger})
+	if s.plugins, err = newPlugins(o.Config.Server, s.quotas, s.hooks); err != nil {
 		return nil, err
 	}
 	if s.seat, err = takeSeat(ctx, o); err != nil {
@@ -191,7 +194,7 @@ func (s *Server) clientConfig() store.ClientConfig {
 }
 
 // newPlugins returns the admission plugins as the configuration wants them.
-func newPlugins(c configs.Server, quotas *quota.Counter) (admission.Plugins, error) {
+func newPlugins(c configs.Server, quotas *quota.Counter, hooks admission.Webhooks) (admission.Plugins, error) {
 	defaults, err := admission.ParsePodSecurity(c.PodSecurity.Labels())
 	if err != nil {
 		return nil, fmt.Errorf("server.podSecurity: %w", err)
@@ -208,6 +211,7 @@ func newPlugins(c configs.Server, quotas *quota.Counter) (admission.Plugins, err
 	return admission.New(admission.Config{
 		ReplaceAfter: c.ReplaceAfter,
 		Quotas:       quotas,
+		Webhooks:     hooks,
 		Services:     admission.ServicesConfig{CIDR: network, FirstNodePort: first, LastNodePort: last},
 		PodSecurity: admission.PodSecurityConfig{
 			Defaults: defaults, Namespaces: exempt.Namespaces, Users: exempt.Users, RuntimeClasses: exempt.RuntimeClasses,
@@ -356,6 +360,7 @@ func (s *Server) serveAPI(ctx context.Context) error {
 		SecretsKeys: secretsKeys{s},
 		Members:     memberList{s.node},
 		DialDevice:  s.gate.Dial,
+		Connect:     s.hooks.Connect,
 		Registry:    s.registry,
 		Ready:       map[string]func() error{"agent": s.agent.ready},
 		Version:     s.o.Version,

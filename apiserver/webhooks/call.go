@@ -1,0 +1,232 @@
+package webhooks
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"github.com/shoal-edge/shoal/apiserver/streaming"
+	"github.com/shoal-edge/shoal/store"
+)
+
+const (
+	// usualTimeout is how long a webhook has that does not say.
+	usualTimeout = 10 * time.Second
+	// maxAnswer bounds an answer: a patch may replace an object, whose JSON is larger than what is stored.
+	maxAnswer = 6 << 20
+	// maxClients bounds how many webhooks' connections are kept.
+	maxClients = 64
+)
+
+// call sends the question and reads the answer.
+func (c *Caller) call(ctx context.Context, r *request, h *hook, question *admissionv1.AdmissionReview) (answer *admissionv1.AdmissionReview, err error) {
+	if len(h.MatchConditions) > 0 { // of a configuration that was stored before they were refused
+		return nil, errors.New("this server evaluates no matchConditions")
+	}
+	timeout := usualTimeout
+	if h.TimeoutSeconds != nil {
+		timeout = time.Duration(*h.TimeoutSeconds) * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	began := time.Now()
+	defer func() {
+		rejected := err != nil || answer.Response != nil && !answer.Response.Allowed
+		c.calls.WithLabelValues(h.Name, h.typeName(), string(r.operation), strconv.FormatBool(rejected)).Observe(time.Since(began).Seconds())
+	}()
+
+	to, client, err := c.client(r.reader, &h.ClientConfig)
+	if err != nil {
+		return nil, err
+	}
+	query := to.Query()
+	query.Set("timeout", timeout.String())
+	to.RawQuery = query.Encode()
+	body, err := json.Marshal(question)
+	if err != nil {
+		return nil, err
+	}
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	post.Header.Set("Content-Type", "application/json")
+	post.Header.Set("Accept", "application/json")
+	reply, err := client.Do(post)
+	if err != nil {
+		return nil, fmt.Errorf("failed to call webhook: %w", err)
+	}
+	defer func() { _ = reply.Body.Close() }()
+	data, err := io.ReadAll(io.LimitReader(reply.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("failed to call webhook: %w", err)
+	case len(data) > maxAnswer:
+		return nil, fmt.Errorf("failed to call webhook: its answer is larger than %d bytes", maxAnswer)
+	case reply.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("failed to call webhook: it answered %s: %s", reply.Status, beginning(data))
+	}
+	answer = &admissionv1.AdmissionReview{}
+	if err := json.Unmarshal(data, answer); err != nil {
+		return nil, fmt.Errorf("failed to call webhook: its answer: %w", err)
+	}
+	return answer, nil
+}
+
+// beginning is as much of an answer as fits into an error.
+func beginning(data []byte) string {
+	const longest = 256
+	return strings.ToValidUTF8(strings.TrimSpace(string(data[:min(len(data), longest)])), "")
+}
+
+// client finds where a webhook is, and a client that keeps connections to it.
+func (c *Caller) client(reader store.Reader, to *admissionregistrationv1.WebhookClientConfig) (*url.URL, *http.Client, error) {
+	if to.URL != nil {
+		at, err := url.Parse(*to.URL)
+		if err != nil {
+			return nil, nil, err
+		}
+		client, err := c.clients.get(to.CABundle, at.Hostname(), at.Host, (&net.Dialer{}).DialContext)
+		return at, client, err
+	}
+	service := *to.Service
+	port := ptr.Deref(service.Port, 443)
+	host := service.Name + "." + service.Namespace + ".svc"
+	at := &url.URL{Scheme: "https", Host: net.JoinHostPort(host, strconv.Itoa(int(port)))}
+	path, query, _ := strings.Cut(ptr.Deref(service.Path, "/"), "?")
+	at.Path, at.RawQuery = path, query
+	client, err := c.clients.get(to.CABundle, host, at.Host, func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return c.dialService(ctx, reader, service.Namespace, service.Name, port)
+	})
+	return at, client, err
+}
+
+// clients are clients by the webhooks that they call.
+type clients struct {
+	mu sync.Mutex
+	by map[clientKey]*http.Client
+}
+
+type clientKey struct{ ca, address string }
+
+func (c *clients) get(
+	ca []byte, name, address string, dial func(ctx context.Context, network, address string) (net.Conn, error),
+) (*http.Client, error) {
+	var roots *x509.CertPool // nil: those of the system
+	if len(ca) > 0 {
+		roots = x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(ca) {
+			return nil, errors.New("unable to load root certificates: the caBundle has none")
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := clientKey{string(ca), address}
+	if client := c.by[key]; client != nil {
+		return client, nil
+	}
+	if len(c.by) >= maxClients || c.by == nil {
+		for _, old := range c.by {
+			old.CloseIdleConnections()
+		}
+		c.by = map[clientKey]*http.Client{}
+	}
+	client := &http.Client{
+		Transport: &http.Transport{
+			DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout: usualTimeout, MaxIdleConnsPerHost: 2, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	c.by[key] = client
+	return client, nil
+}
+
+// dialService connects to a port of a Service: to one of its pods, through that pod's device's own link.
+func (c *Caller) dialService(ctx context.Context, reader store.Reader, namespace, name string, port int32) (net.Conn, error) {
+	service, ok := store.Get[corev1.Service](reader, namespace, name)
+	if !ok {
+		return nil, fmt.Errorf("service %q not found", name)
+	}
+	if service.Spec.Type == corev1.ServiceTypeExternalName {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(service.Spec.ExternalName, strconv.Itoa(int(port))))
+	}
+	var target *intstr.IntOrString
+	for i, p := range service.Spec.Ports {
+		if p.Port == port {
+			target = &service.Spec.Ports[i].TargetPort
+		}
+	}
+	switch {
+	case target == nil:
+		return nil, fmt.Errorf("no service port %d found for service %q", port, name)
+	case len(service.Spec.Selector) == 0:
+		return nil, fmt.Errorf("service %q selects no pods", name)
+	case c.cfg.DialDevice == nil:
+		return nil, errors.New("this server cannot reach devices")
+	}
+	var ready []*corev1.Pod
+	chosen := labels.SelectorFromSet(service.Spec.Selector)
+	for _, pod := range store.List[corev1.Pod](reader, namespace) {
+		if chosen.Matches(labels.Set(pod.Labels)) && pod.DeletionTimestamp == nil && pod.Spec.NodeName != "" && isReady(pod) {
+			ready = append(ready, pod)
+		}
+	}
+	if len(ready) == 0 {
+		return nil, fmt.Errorf("no endpoints available for service %q", name)
+	}
+	pod := ready[rand.IntN(len(ready))]
+	number, ok := portOf(pod, *target)
+	if !ok {
+		return nil, fmt.Errorf("pod %s has no port %q", pod.Name, target.String())
+	}
+	backend := &streaming.Backend{
+		Dial:   func(ctx context.Context) (net.Conn, error) { return c.cfg.DialDevice(ctx, pod.Spec.NodeName) },
+		Target: (&url.URL{Path: fmt.Sprintf("/portForward/%s/%s", pod.Namespace, pod.Name)}).String(),
+	}
+	return backend.DialPort(ctx, number)
+}
+
+func isReady(pod *corev1.Pod) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// portOf is the number of a Service's target port at a pod.
+func portOf(pod *corev1.Pod, target intstr.IntOrString) (uint16, bool) {
+	if target.Type == intstr.Int {
+		return uint16(target.IntVal), target.IntVal > 0
+	}
+	for _, container := range pod.Spec.Containers {
+		for _, port := range container.Ports {
+			if port.Name == target.StrVal {
+				return uint16(port.ContainerPort), true
+			}
+		}
+	}
+	return 0, false
+}
