@@ -3,8 +3,6 @@ package apiserver_test
 import (
 	"bytes"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/yaml"
 
 	"github.com/shoal-edge/shoal/api"
 )
@@ -40,26 +37,11 @@ type kindCase struct {
 // TestEveryKind takes a good object of each kind through its life, and refuses bad ones in upstream's words.
 func TestEveryKind(t *testing.T) {
 	covered := map[schema.GroupVersionKind]bool{}
-	files, err := filepath.Glob("testdata/kinds/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatal(err, files)
-	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, doc := range bytes.Split(data, []byte("\n---\n")) {
-			var c kindCase
-			if err := yaml.UnmarshalStrict(doc, &c); err != nil {
-				t.Fatalf("%s, document %d: %v", file, i, err)
-			}
-			object := &unstructured.Unstructured{Object: c.Object}
-			gvk := object.GroupVersionKind()
-			covered[gvk] = true
-			t.Run(gvk.String(), func(t *testing.T) { c.run(t, object, api.ByGVK(gvk)) })
-		}
-	}
+	eachKind(t, func(c *kindCase, object *unstructured.Unstructured) {
+		gvk := object.GroupVersionKind()
+		covered[gvk] = true
+		t.Run(gvk.String(), func(t *testing.T) { c.run(t, object, api.ByGVK(gvk)) })
+	})
 	for _, k := range api.Served() {
 		if !covered[k.GVK] {
 			t.Errorf("no example of %s", k.GVK)
@@ -72,13 +54,7 @@ func (c *kindCase) run(t *testing.T, object *unstructured.Unstructured, k *api.K
 		t.Fatal("not served")
 	}
 	b := newBed(t)
-	collection := "/apis/" + k.GVK.GroupVersion().String() + "/" + k.Resource
-	if k.GVK.Group == "" {
-		collection = "/api/v1/" + k.Resource
-	}
-	if k.Namespaced {
-		collection = strings.TrimSuffix(collection, k.Resource) + "namespaces/default/" + k.Resource
-	}
+	collection := collectionOf(k)
 	path := collection + "/" + object.GetName()
 	good := mustJSON(t, object)
 	for _, bad := range c.Bad {

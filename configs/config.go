@@ -45,7 +45,8 @@ type Join struct {
 type Server struct {
 	// Listen is the one address for the API, the devices' links and Raft. Default: 0.0.0.0:6443.
 	Listen string `yaml:"listen"`
-	// PodCIDR is the cluster's pod network; every device gets a block of NodeBits from it. Defaults: 10.42.0.0/16, 24.
+	// PodCIDR is the cluster's pod network; every device gets a block of NodeBits from it. Defaults: 10.42.0.0/16, 25, which is
+	// enough for 512 devices with 110 pods each; with 26 it is 1,024 with 61. Blocks that were given stay.
 	PodCIDR  string `yaml:"podCIDR"`
 	NodeBits int    `yaml:"nodeBits"`
 	// ServiceCIDR is the network of the services' addresses, which the cluster keeps from its first start on: further ones are

@@ -14,7 +14,7 @@ const (
 	DefaultDataDir         = "/var/lib/shoal"
 	DefaultListen          = "0.0.0.0:6443"
 	DefaultPodCIDR         = "10.42.0.0/16"
-	DefaultNodeBits        = 24
+	DefaultNodeBits        = 25
 	DefaultServiceCIDR     = "10.43.0.0/16"
 	DefaultNodePorts       = "30000-32767"
 	DefaultNodeGrace       = 40 * time.Second

@@ -1,10 +1,12 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,48 +19,51 @@ import (
 // addAddresses gives each node a block of the pod network: the lowest one that no node has. The nodes themselves are the
 // book of what is taken, and one worker writes it, so no block is given twice; it is free again when its node is deleted.
 func (c *Controllers) addAddresses() {
-	l := c.newLoop("addresses", 1, c.giveAddresses)
+	var lacking map[string]bool // nodes that have been told so
+	l := c.newLoop("addresses", 1, func(ctx context.Context, _ store.Key) (time.Duration, error) {
+		var err error
+		lacking, err = c.giveAddresses(ctx, lacking)
+		return 0, err
+	})
+	book := key(nodes, "", "")
 	c.follow(nodes, "", each(func(node *corev1.Node, deleted bool) {
-		if !deleted && node.Spec.PodCIDR == "" {
-			l.add(key(nodes, "", node.Name))
+		if deleted || node.Spec.PodCIDR == "" {
+			l.add(book)
 		}
 	}))
 }
 
-// retryAddresses is how soon a node that found no free block looks again.
-const retryAddresses = time.Minute
-
-// giveAddresses serves all nodes that have no block at once: a fleet that registers is listed once for many of its nodes.
-func (c *Controllers) giveAddresses(ctx context.Context, k store.Key) (time.Duration, error) {
-	node, ok := store.Get[corev1.Node](c.reader, "", k.Name)
-	if !ok || node.Spec.PodCIDR != "" {
-		return 0, nil
-	}
+// giveAddresses serves all nodes that have no block at once: a fleet that registers is listed once for many of its nodes. It returns those that
+// find no free one, of which each is told once.
+func (c *Controllers) giveAddresses(ctx context.Context, told map[string]bool) (lacking map[string]bool, err error) {
 	var taken []netip.Prefix
-	lacking := []*corev1.Node{node}
-	for _, other := range store.List[corev1.Node](c.reader, "") {
-		if other.Spec.PodCIDR == "" && other.Name != node.Name {
-			lacking = append(lacking, other)
+	var waiting []*corev1.Node
+	for _, node := range store.List[corev1.Node](c.reader, "") {
+		if node.Spec.PodCIDR == "" {
+			waiting = append(waiting, node)
 		}
-		for _, text := range append(other.Spec.PodCIDRs, other.Spec.PodCIDR) {
+		for _, text := range append(node.Spec.PodCIDRs, node.Spec.PodCIDR) {
 			if block, err := netip.ParsePrefix(text); err == nil {
-				taken = append(taken, block)
+				taken = append(taken, block.Masked())
 			}
 		}
 	}
-	for _, node := range lacking {
-		block, ok := freeBlock(c.podNet, c.cfg.NodeBits, taken)
-		if !ok {
-			c.recorder.eventf(node, corev1.EventTypeWarning, "CIDRNotAvailable", "The pod network %s has no free block of /%d",
-				c.podNet, c.cfg.NodeBits)
-			return retryAddresses, nil
+	free := freeBlocks(c.podNet, c.cfg.NodeBits, taken)
+	lacking = map[string]bool{}
+	for _, node := range waiting {
+		block, ok := free()
+		if ok {
+			if err := c.giveBlock(ctx, node, block); err != nil {
+				return told, err
+			}
+			continue
 		}
-		if err := c.giveBlock(ctx, node, block); err != nil {
-			return 0, err
+		if lacking[node.Name] = true; !told[node.Name] {
+			c.recorder.eventf(node, corev1.EventTypeWarning, "CIDRNotAvailable",
+				"The pod network %s has no free block of /%d: make server.nodeBits larger, or server.podCIDR wider", c.podNet, c.cfg.NodeBits)
 		}
-		taken = append(taken, block)
 	}
-	return 0, nil
+	return lacking, nil
 }
 
 func (c *Controllers) giveBlock(ctx context.Context, node *corev1.Node, block netip.Prefix) error {
@@ -76,31 +81,35 @@ func (c *Controllers) giveBlock(ctx context.Context, node *corev1.Node, block ne
 	return nil
 }
 
-// freeBlock finds the lowest block of a network that overlaps none of those taken. A block that is taken is skipped as a
-// whole, so the search ends after as many steps as there are taken ones.
-func freeBlock(network netip.Prefix, bits int, taken []netip.Prefix) (netip.Prefix, bool) {
-	candidate := netip.PrefixFrom(network.Addr(), bits)
-	for network.Contains(candidate.Addr()) {
-		skip, overlaps := netip.Prefix{}, false
-		for _, t := range taken {
-			if t.Overlaps(candidate) {
-				skip, overlaps = t, true
-				break
+// freeBlocks returns a function that finds, one after the other, the blocks of a network that overlap none of those taken, from the lowest on. It takes as many
+// steps in all as there are blocks, and sorts those taken in place.
+func freeBlocks(network netip.Prefix, bits int, taken []netip.Prefix) func() (netip.Prefix, bool) {
+	slices.SortFunc(taken, func(a, b netip.Prefix) int { return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits()) })
+	candidate, more := netip.PrefixFrom(network.Addr(), bits), true
+	return func() (netip.Prefix, bool) {
+		for more && network.Contains(candidate.Addr()) {
+			var found netip.Prefix
+			for len(taken) > 0 && taken[0].Addr().Compare(candidate.Addr()) < 0 && !taken[0].Overlaps(candidate) {
+				taken = taken[1:] // it is below
+			}
+			beyond := candidate
+			if len(taken) > 0 && taken[0].Overlaps(candidate) {
+				if taken[0].Bits() < bits {
+					beyond = taken[0]
+				}
+			} else {
+				found = candidate
+			}
+			var next netip.Addr
+			if next, more = after(beyond); more {
+				candidate = netip.PrefixFrom(next, bits)
+			}
+			if found.IsValid() {
+				return found, true
 			}
 		}
-		if !overlaps {
-			return candidate, true
-		}
-		if skip.Bits() > bits {
-			skip = candidate
-		}
-		next, ok := after(skip)
-		if !ok {
-			break
-		}
-		candidate = netip.PrefixFrom(next, bits)
+		return netip.Prefix{}, false
 	}
-	return netip.Prefix{}, false
 }
 
 // after is the first address behind a block.

@@ -54,7 +54,7 @@ const (
 const (
 	DefaultNodeGrace     = 40 * time.Second
 	DefaultPodCIDR       = "10.42.0.0/16"
-	DefaultNodeBits      = 24
+	DefaultNodeBits      = 25
 	DefaultFinishedPods  = 500
 	DefaultEvents        = 1000
 	DefaultEventLifetime = time.Hour

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -233,7 +234,7 @@ func TestAddressBlocks(t *testing.T) {
 			got = append(got, node.Spec.PodCIDR)
 		}
 		slices.Sort(got)
-		if want := []string{"10.42.0.0/24", "10.42.1.0/24", "10.42.2.0/24", "10.42.3.0/24"}; !cmp.Equal(got, want) {
+		if want := []string{"10.42.0.0/25", "10.42.0.128/25", "10.42.1.0/25", "10.42.1.128/25"}; !cmp.Equal(got, want) {
 			t.Errorf("blocks: %v", got)
 		}
 		freed := c.node("n1").Spec.PodCIDR
@@ -247,7 +248,39 @@ func TestAddressBlocks(t *testing.T) {
 	})
 }
 
-func TestFreeBlock(t *testing.T) {
+// TestNoBlockIsFree: who finds the network full is told once, and served when a node has gone.
+func TestNoBlockIsFree(t *testing.T) {
+	inCluster(t, 1, func(c *cluster) {
+		for i := range 513 {
+			c.create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("m%03d", i)}})
+		}
+		c.after(5 * time.Minute)
+		lacking := func() (names []string) {
+			for _, node := range store.List[corev1.Node](c.durable, "") {
+				if node.Spec.PodCIDR == "" {
+					names = append(names, node.Name)
+				}
+			}
+			return names
+		}
+		without := lacking()
+		if len(without) != 2 {
+			t.Fatalf("%d nodes without a block, want 2", len(without))
+		}
+		for _, e := range store.List[corev1.Event](c.volatile, "") {
+			if e.Reason == "CIDRNotAvailable" && e.Count != 1 {
+				t.Errorf("%s is told %d times", e.InvolvedObject.Name, e.Count)
+			}
+		}
+		c.delete(key(nodes, "", "m007"))
+		c.after(time.Second)
+		if now := lacking(); len(now) != 1 {
+			t.Errorf("%d nodes without a block, want 1", len(now))
+		}
+	})
+}
+
+func TestFreeBlocks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		network := netip.MustParsePrefix(rapid.SampledFrom([]string{"10.42.0.0/20", "10.0.0.128/25", "fd00:42::/112"}).Draw(t, "network"))
 		bits := network.Bits() + rapid.IntRange(0, 5).Draw(t, "bits")
@@ -257,7 +290,7 @@ func TestFreeBlock(t *testing.T) {
 				at := rapid.IntRange(0, len(taken)-1).Draw(t, "which")
 				taken = slices.Delete(taken, at, at+1)
 			}
-			block, ok := freeBlock(network, bits, taken)
+			block, ok := freeBlocks(network, bits, slices.Clone(taken))()
 			if !ok {
 				break
 			}

@@ -3,19 +3,13 @@ package bench
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,14 +19,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/shoal-edge/shoal/cmd/shoal/kube"
-	"github.com/shoal-edge/shoal/pki"
 	"github.com/shoal-edge/shoal/test/load"
-	"github.com/shoal-edge/shoal/test/site"
+	"github.com/shoal-edge/shoal/test/upstream"
 )
 
-// upstream is the API server of Kubernetes, built from the module of the version that is served: make upstream.
-const upstream = "../../bin/kube-apiserver"
+// apiServer is Kubernetes' own.
+const apiServer = "../../bin/kube-apiserver"
 
 // endpoint is an API server under test, and the processes that it consists of.
 type endpoint struct {
@@ -54,46 +46,14 @@ var systems = []struct {
 	{"kube-apiserver", startUpstream},
 }
 
-// startUpstream starts kube-apiserver beside an etcd of its own, with the permissions that it needs and nothing else.
 func startUpstream(b *testing.B) *endpoint {
 	b.Helper()
 	need(b, "etcd")
-	if _, err := os.Stat(upstream); err != nil {
-		b.Skipf("%v; run make upstream", err)
+	if err := upstream.Missing(apiServer); err != nil {
+		b.Skip(err)
 	}
-	dir, etcd, address := b.TempDir(), site.FreeAddress(b), site.FreeAddress(b)
-	ca, err := pki.NewCA()
-	must(b, err)
-	key, err := pki.NewKey()
-	must(b, err)
-	admin, err := ca.IssueAdmin("https://" + address)
-	must(b, err)
-	must(b, os.WriteFile(filepath.Join(dir, "admin"), admin, 0o600))
-	must(b, os.WriteFile(filepath.Join(dir, "ca.crt"), ca.CertPEM(), 0o600))
-	must(b, os.WriteFile(filepath.Join(dir, "sa.key"), pemOf(b, key), 0o600))
-	_, port, _ := bytes.Cut([]byte(address), []byte(":"))
-	e := &endpoint{address: address}
-	e.run(b, dir, "etcd", "--data-dir", filepath.Join(dir, "etcd"), "--log-level", "error", "--listen-client-urls", "http://"+etcd,
-		"--advertise-client-urls", "http://"+etcd, "--listen-peer-urls", "http://"+site.FreeAddress(b))
-	e.run(b, dir, upstream, "--etcd-servers", "http://"+etcd, "--bind-address", "127.0.0.1", "--advertise-address", "192.0.2.1", "--endpoint-reconciler-type", "none", "--secure-port", string(port),
-		"--cert-dir", dir, "--client-ca-file", filepath.Join(dir, "ca.crt"), "--authorization-mode", "Node,RBAC",
-		"--service-cluster-ip-range", "10.43.0.0/16", "--service-account-issuer", "https://kubernetes.default.svc",
-		"--service-account-key-file", filepath.Join(dir, "sa.key"), "--service-account-signing-key-file", filepath.Join(dir, "sa.key"),
-		// What makes service accounts is another process.
-		"--disable-admission-plugins", "ServiceAccount")
-	client, err := kube.Load(filepath.Join(dir, "admin"))
-	must(b, err)
-	e.tls = client.TLS()
-	e.tls.NextProtos, e.tls.InsecureSkipVerify, e.tls.VerifyConnection = []string{"http/1.1"}, true, nil
-	site.Eventually(b, func() error {
-		c, err := dial(b.Context(), address, e.tls)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = c.Close() }()
-		return c.send(http.MethodGet, "/api/v1/namespaces/default", "application/json", nil, http.StatusOK)
-	})
-	return e
+	s := upstream.Start(b, apiServer)
+	return &endpoint{address: s.Address, tls: s.TLS, processes: s.Processes}
 }
 
 func must(b *testing.B, err error) {
@@ -101,33 +61,6 @@ func must(b *testing.B, err error) {
 	if err != nil {
 		b.Fatal(err)
 	}
-}
-
-func pemOf(b *testing.B, key *ecdsa.PrivateKey) []byte {
-	b.Helper()
-	der, err := x509.MarshalECPrivateKey(key)
-	must(b, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
-}
-
-// run starts a process of the endpoint, which ends with the benchmark.
-func (e *endpoint) run(b *testing.B, dir, program string, args ...string) {
-	b.Helper()
-	log, err := os.Create(filepath.Join(dir, filepath.Base(program)+".log"))
-	must(b, err)
-	cmd := exec.Command(program, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	must(b, cmd.Start())
-	b.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = log.Close()
-		if text, err := os.ReadFile(log.Name()); b.Failed() && err == nil {
-			b.Logf("--- %s\n%s", program, text[max(0, len(text)-2000):])
-		}
-	})
-	e.processes = append(e.processes, cmd.Process.Pid)
 }
 
 func (e *endpoint) dial(b *testing.B, clients int) []*conn {
