@@ -152,6 +152,7 @@ func New(cfg Config) (*Controllers, error) {
 	c.addPriorityClasses()
 	c.addQuotas()
 	c.addDisruption()
+	c.addEndpoints()
 	c.addJobExpiry()
 	if cfg.SignClient != nil {
 		c.addSigner()
