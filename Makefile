@@ -203,6 +203,11 @@ bench: ## all benchmarks, in Go's own format (BENCH=regexp BENCHTIME=1s COUNT=1)
 upstream: ## bin/kube-apiserver from its Go module, for BENCH=API and BENCH=Memory; six minutes of a core
 	cd test/conformance && GOFLAGS="$(PLAIN)" go build -ldflags "$(KUBE_LDFLAGS)" -o ../../bin/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
 
+.PHONY: differential
+differential: upstream ## the same 8,200 requests to shoal and to kube-apiserver, answers compared field by field
+	@tools/deps.sh etcd=etcd-server
+	go test -count=1 -v -run TestDifferential ./apiserver
+
 .PHONY: fuzz
 fuzz: ## every fuzz test for FUZZTIME
 	@tools/fuzz.sh $(FUZZTIME)

@@ -145,14 +145,14 @@ func checkService(s *admissionregistration.ServiceReference, path *field.Path) f
 
 // checkServicePath checks the path of an HTTP request, each segment of which has to be a DNS subdomain.
 func checkServicePath(p *string, path *field.Path) field.ErrorList {
-	if p == nil || *p == "/" {
+	if p == nil || *p == "/" || *p == "" {
 		return nil
 	}
 	whole := *p
-	if !strings.HasPrefix(whole, "/") {
-		return field.ErrorList{field.Invalid(path, whole, "must start with a '/'")}
-	}
 	var errs field.ErrorList
+	if !strings.HasPrefix(whole, "/") {
+		errs = append(errs, field.Invalid(path, whole, "must start with a '/'"))
+	}
 	for i, step := range strings.Split(strings.TrimSuffix(whole[1:], "/"), "/") {
 		if step == "" {
 			errs = append(errs, field.Invalid(path, whole, fmt.Sprintf("segment[%d] may not be empty", i)))

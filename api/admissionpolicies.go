@@ -1,11 +1,16 @@
 package api
 
 import (
+	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
+	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/apis/admissionregistration"
 	admissionv1defaults "k8s.io/kubernetes/pkg/apis/admissionregistration/v1"
@@ -62,6 +67,9 @@ func validatingAdmissionPolicies() *Kind {
 func checkPolicy(s *admissionregistration.ValidatingAdmissionPolicySpec) field.ErrorList {
 	path := field.NewPath("spec")
 	errs := oneOf(path.Child("failurePolicy"), s.FailurePolicy, admissionregistration.Fail, admissionregistration.Ignore)
+	if s.ParamKind != nil {
+		errs = append(errs, checkParamKind(s.ParamKind, path.Child("paramKind"))...)
+	}
 	switch c, at := s.MatchConstraints, path.Child("matchConstraints"); {
 	case c == nil:
 		errs = append(errs, field.Required(at, ""))
@@ -80,6 +88,74 @@ func checkPolicy(s *admissionregistration.ValidatingAdmissionPolicySpec) field.E
 		if v.Expression == "" {
 			errs = append(errs, field.Required(path.Child("validations").Index(i).Child("expression"), "expression is not specified"))
 		}
+	}
+	return errs
+}
+
+// checkParamKind checks of which kind the parameters of a policy are.
+func checkParamKind(k *admissionregistration.ParamKind, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	invalid := func(at, value string, why []string, prefix string) {
+		if len(why) > 0 {
+			errs = append(errs, field.Invalid(path.Child(at), value, prefix+strings.Join(why, ",")))
+		}
+	}
+	group, version, grouped := strings.Cut(k.APIVersion, "/")
+	if !grouped {
+		group, version = "", k.APIVersion
+	}
+	switch {
+	case k.APIVersion == "":
+		errs = append(errs, field.Required(path.Child("apiVersion"), ""))
+	case strings.Contains(version, "/"):
+		errs = append(errs, field.Invalid(path.Child("apiVersion"), k.APIVersion, "unexpected GroupVersion string: "+k.APIVersion))
+	default:
+		if group != "" {
+			invalid("apiVersion", group, utilvalidation.IsDNS1123Subdomain(group), "")
+		}
+		if version == "" {
+			errs = append(errs, field.Invalid(path.Child("apiVersion"), k.APIVersion, "version must be specified"))
+		} else {
+			invalid("apiVersion", version, utilvalidation.IsDNS1035Label(version), "")
+		}
+	}
+	if k.Kind == "" {
+		return append(errs, field.Required(path.Child("kind"), ""))
+	}
+	invalid("kind", k.Kind, utilvalidation.IsDNS1035Label(strings.ToLower(k.Kind)), "may have mixed case, but should otherwise match: ")
+	return errs
+}
+
+// checkParamRef checks which objects are the parameters.
+func checkParamRef(r *admissionregistration.ParamRef, path *field.Path) field.ErrorList {
+	if r == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	const exclusive = "name and selector are mutually exclusive"
+	if r.Name != "" {
+		for _, why := range content.IsPathSegmentName(r.Name) {
+			errs = append(errs, field.Invalid(path.Child("name"), r.Name, why))
+		}
+		if r.Selector != nil {
+			errs = append(errs, field.Forbidden(path.Child("name"), exclusive))
+		}
+	}
+	if r.Selector != nil {
+		errs = append(errs, metav1validation.ValidateLabelSelector(r.Selector, metav1validation.LabelSelectorValidationOptions{}, path.Child("selector"))...)
+		if r.Name != "" {
+			errs = append(errs, field.Forbidden(path.Child("selector"), exclusive))
+		}
+	}
+	if r.Name == "" && r.Selector == nil {
+		errs = append(errs, field.Required(path, "one of name or selector must be specified"))
+	}
+	at := path.Child("parameterNotFoundAction")
+	switch action := r.ParameterNotFoundAction; {
+	case action == nil || *action == "":
+		errs = append(errs, field.Required(at, ""))
+	case *action != admissionregistration.DenyAction && *action != admissionregistration.AllowAction:
+		errs = append(errs, field.NotSupported(at, action, []string{string(admissionregistration.DenyAction), string(admissionregistration.AllowAction)}))
 	}
 	return errs
 }
@@ -107,14 +183,24 @@ func validatingAdmissionPolicyBindings() *Kind {
 			n.Generation = nextGeneration(o.Generation, n.Spec, o.Spec)
 		},
 		validate: func(n *admissionregistration.ValidatingAdmissionPolicyBinding) field.ErrorList {
-			return append(checkAdmissionMeta(&n.ObjectMeta, nil), checkActions(&n.Spec)...)
+			return append(checkAdmissionMeta(&n.ObjectMeta, nil), checkBinding(&n.Spec)...)
 		},
 		validateUpdate: func(n, o *admissionregistration.ValidatingAdmissionPolicyBinding) field.ErrorList {
-			return append(checkAdmissionMeta(&n.ObjectMeta, &o.ObjectMeta), checkActions(&n.Spec)...)
+			return append(checkAdmissionMeta(&n.ObjectMeta, &o.ObjectMeta), checkBinding(&n.Spec)...)
 		},
 		declared: admissionv1defaults.Validate_ValidatingAdmissionPolicyBinding,
 		warn:     enforcedBy[admissionregistration.ValidatingAdmissionPolicyBinding],
 	})
+}
+
+func checkBinding(s *admissionregistration.ValidatingAdmissionPolicyBindingSpec) field.ErrorList {
+	var errs field.ErrorList
+	if s.PolicyName != "" { // that there is one is declared
+		for _, why := range genericvalidation.NameIsDNSSubdomain(s.PolicyName, false) {
+			errs = append(errs, field.Invalid(field.NewPath("spec", "policyName"), s.PolicyName, why))
+		}
+	}
+	return append(append(errs, checkParamRef(s.ParamRef, field.NewPath("spec", "paramRef"))...), checkActions(s)...)
 }
 
 func checkActions(s *admissionregistration.ValidatingAdmissionPolicyBindingSpec) field.ErrorList {

@@ -95,6 +95,7 @@ func checkMetric(m autoscaling.MetricSpec, path *field.Path, described scaleTarg
 	}
 	for _, s := range all {
 		switch {
+		case !slices.Contains(known, m.Type): // what belongs to it cannot be said
 		case s.of == m.Type && !s.set:
 			errs = append(errs, field.Required(path.Child(s.field), "must populate information for the given metric source"))
 		case s.of != m.Type && s.set:

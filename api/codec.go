@@ -24,6 +24,9 @@ func Decode(k *Kind, value []byte, revision uint64) (Object, error) {
 	if err := obj.Unmarshal(value); err != nil {
 		return nil, fmt.Errorf("api: decode %s: %w", k.GVK.Kind, err)
 	}
+	if k.Restore != nil {
+		k.Restore(obj)
+	}
 	if revision != 0 {
 		obj.SetResourceVersion(strconv.FormatUint(revision, 10))
 	}

@@ -33,10 +33,15 @@ func daemonSets() *Kind {
 			integer("Available", status["numberAvailable"]), text("Node Selector", corev1.PodSpec{}.SwaggerDoc()["nodeSelector"]), ageColumn(),
 		}, append(templateColumns(), wide("Selector", spec["selector"]))...),
 	}, strategy[appsv1.DaemonSet, apps.DaemonSet]{
-		in:       appsv1defaults.Convert_v1_DaemonSet_To_apps_DaemonSet,
-		out:      appsv1defaults.Convert_apps_DaemonSet_To_v1_DaemonSet,
-		defaults: appsv1defaults.SetObjectDefaults_DaemonSet,
-		row:      daemonSetRow,
+		in:  appsv1defaults.Convert_v1_DaemonSet_To_apps_DaemonSet,
+		out: appsv1defaults.Convert_apps_DaemonSet_To_v1_DaemonSet,
+		defaults: func(d *appsv1.DaemonSet) {
+			appsv1defaults.SetObjectDefaults_DaemonSet(d)
+			if _, ok := d.Annotations[appsv1.DeprecatedTemplateGeneration]; !ok { // as upstream's conversions do
+				metav1.SetMetaDataAnnotation(&d.ObjectMeta, appsv1.DeprecatedTemplateGeneration, "0")
+			}
+		},
+		row: daemonSetRow,
 		create: func(n *apps.DaemonSet) {
 			n.Status, n.Generation = apps.DaemonSetStatus{}, 1
 			n.Spec.TemplateGeneration = max(n.Spec.TemplateGeneration, 1)

@@ -87,6 +87,9 @@ type Kind struct {
 	// Identify writes into a new object who asked for it. Nil: nothing.
 	Identify func(o Object, asked authenticationv1.UserInfo)
 
+	// Restore puts back, into an object that was read from the store, what its Protobuf form leaves out. Nil: nothing.
+	Restore func(Object)
+
 	// Default fills in what upstream fills in. Nil: nothing.
 	Default func(Object)
 	// Validate checks a new object; ValidateUpdate and ValidateStatus check a change of its body or of its status.

@@ -21,8 +21,18 @@ func secrets() *Kind {
 		Verbs:      crud(),
 		New:        func() Object { return &corev1.Secret{} },
 		NewList:    func() runtime.Object { return &corev1.SecretList{} },
-		Default:    func(o Object) { corev1defaults.SetObjectDefaults_Secret(o.(*corev1.Secret)) },
-		Fields:     func(o Object) map[string]string { return map[string]string{"type": string(o.(*corev1.Secret).Type)} },
+		Default: func(o Object) {
+			s := o.(*corev1.Secret)
+			for key, text := range s.StringData { // so whoever writes it owns the field of data
+				if s.Data == nil {
+					s.Data = map[string][]byte{}
+				}
+				s.Data[key] = []byte(text)
+			}
+			s.StringData = nil
+			corev1defaults.SetObjectDefaults_Secret(s)
+		},
+		Fields: func(o Object) map[string]string { return map[string]string{"type": string(o.(*corev1.Secret).Type)} },
 		Columns: []Column{
 			nameColumn(), text("Type", corev1.Secret{}.SwaggerDoc()["type"]), text("Data", corev1.Secret{}.SwaggerDoc()["data"]), ageColumn(),
 		},

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	claimapi "k8s.io/kubernetes/pkg/api/persistentvolumeclaim"
@@ -24,6 +25,12 @@ func statefulSets() *Kind {
 		Namespaced:   true,
 		Subresources: []string{"scale", "status"},
 		NewList:      func() runtime.Object { return &appsv1.StatefulSetList{} },
+		Restore: func(o Object) {
+			claims := o.(*appsv1.StatefulSet).Spec.VolumeClaimTemplates
+			for i := range claims {
+				claims[i].SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"))
+			}
+		},
 		Columns: append([]Column{
 			nameColumn(), text("Ready", "Number of the pod with ready state"), ageColumn(),
 		}, templateColumns()...),

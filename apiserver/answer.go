@@ -100,8 +100,12 @@ func (s *Server) writeSuccess(w http.ResponseWriter, req *request, code int, det
 		return err
 	}
 	out.as = ""
-	return s.writeObject(w, req, code, out, &metav1.Status{
+	status := &metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
 		Status:   metav1.StatusSuccess, Code: int32(code), Details: details,
-	})
+	}
+	if details != nil {
+		status.Code = 0 // upstream's says what was deleted, and no code
+	}
+	return s.writeObject(w, req, code, out, status)
 }

@@ -36,9 +36,15 @@ func (s *Server) serveDelete(w http.ResponseWriter, req *request) error {
 	})
 }
 
+var deletedShown = []string{
+	"namespaces", "persistentvolumeclaims", "persistentvolumes", "pods", "podtemplates", "resourcequotas", "serviceaccounts", "services",
+	"csidrivers.storage.k8s.io", "csinodes.storage.k8s.io", "storageclasses.storage.k8s.io", "volumeattachments.storage.k8s.io",
+	"volumeattributesclasses.storage.k8s.io",
+}
+
 // returnsDeleted tells the kinds of which upstream returns the object itself, even when it has gone.
 func returnsDeleted(k *api.Kind) bool {
-	return k.GVK.Group == "" && slices.Contains([]string{"pods", "namespaces", "serviceaccounts"}, k.Resource)
+	return slices.Contains(deletedShown, k.GroupResource())
 }
 
 // deleteOptions come in the body or, without one, in the query.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -83,7 +84,9 @@ func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 	hooks := webhooks.New(webhooks.Config{Scale: apiserver.ScaleOf, DialDevice: func(ctx context.Context, node string) (net.Conn, error) {
 		return b.reach(ctx, node)
 	}})
-	plugins := admission.New(admission.Config{Webhooks: hooks})
+	plugins := admission.New(admission.Config{
+		Webhooks: hooks, Services: admission.ServicesConfig{CIDR: netip.MustParsePrefix("10.43.0.0/16"), FirstNodePort: 30000, LastNodePort: 32767},
+	})
 	admit := slices.DeleteFunc(slices.Clone(plugins), func(p admission.Plugin) bool { return p.Name == "ServiceAccount" }).Admit()
 	clients := store.ClientConfig{
 		Durable: durable, Propose: proposer, Admit: admit, Review: plugins.Review(), Removed: plugins.Removed,

@@ -115,6 +115,8 @@ type target struct {
 	proposed bool
 	// unsure says that the memory may be old.
 	unsure bool
+	// as is the kind in the version that the author of the write speaks. Nil: the stored one.
+	as *api.Kind
 }
 
 // propose seals the plain value of the operation on the target and has it ordered, together with others.
@@ -132,7 +134,13 @@ func (t *target) propose(ctx context.Context, op Op, others ...Op) (uint64, erro
 	return t.proposer.Propose(ctx, Txn{Ops: append([]Op{op}, others...)})
 }
 
-func (t *target) resource() schema.GroupResource { return t.kind.GVR().GroupResource() }
+// resource is what errors call the object's resource: as the author of the write does.
+func (t *target) resource() schema.GroupResource {
+	if t.as != nil {
+		return t.as.GVR().GroupResource()
+	}
+	return t.kind.GVR().GroupResource()
+}
 
 func (c *Client) target(key Key) (*target, error) {
 	kind := c.durable.Kind(key.Resource)

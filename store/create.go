@@ -7,6 +7,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/shoal-edge/shoal/api"
 )
@@ -43,6 +44,7 @@ func (c *Client) create(ctx context.Context, obj api.Object, o options) (api.Obj
 	if err != nil {
 		return nil, err
 	}
+	t.as = o.as
 	for range maxAttempts {
 		made, err := c.confirmed(ctx, t, func() (api.Object, error) {
 			return c.createAt(ctx, t, obj.DeepCopyObject().(api.Object), o)
@@ -127,10 +129,15 @@ func (c *Client) prepareCreate(ctx context.Context, t *target, a *Admission, o o
 			t.kind.Settle(obj)
 		}
 	}
+	var errs field.ErrorList
 	if validate := o.rules(t).Validate; validate != nil {
-		if errs := validate(obj); len(errs) > 0 {
-			return apierrors.NewInvalid(t.kind.GVK.GroupKind(), obj.GetName(), errs)
-		}
+		errs = validate(obj)
+	}
+	if len(errs) == 0 && obj.GetName() == "" { // some kinds leave that to those who store them
+		errs = append(errs, field.Required(field.NewPath("metadata", "name"), "name or generateName is required"))
+	}
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(t.kind.GVK.GroupKind(), obj.GetName(), errs)
 	}
 	return nil
 }

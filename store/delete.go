@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -145,12 +146,16 @@ func (c *Client) terminate(kind *api.Kind, obj api.Object, opts *metav1.DeleteOp
 func (c *Client) markTerminating(obj api.Object, grace int64) {
 	at := metav1.NewTime(c.timestamp().Add(time.Duration(grace) * time.Second))
 	obj.SetDeletionTimestamp(&at)
+	switch o := obj.(type) { // these end when what is in them has gone
+	case *corev1.Namespace:
+		o.Status.Phase = corev1.NamespaceTerminating
+		return
+	case *apiextensionsv1.CustomResourceDefinition:
+		return
+	}
 	obj.SetDeletionGracePeriodSeconds(&grace)
 	if generation := obj.GetGeneration(); generation > 0 {
 		obj.SetGeneration(generation + 1)
-	}
-	if namespace, ok := obj.(*corev1.Namespace); ok {
-		namespace.Status.Phase = corev1.NamespaceTerminating
 	}
 }
 

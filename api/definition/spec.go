@@ -71,13 +71,18 @@ func validateVersions(spec *crdSpec, path *field.Path) field.ErrorList {
 		}
 		unique = unique && !names[v.Name]
 		names[v.Name] = true
-		if spec.Validation == nil && (v.Schema == nil || v.Schema.OpenAPIV3Schema == nil) {
+		if (spec.Validation == nil || spec.Validation.OpenAPIV3Schema == nil) && (v.Schema == nil || v.Schema.OpenAPIV3Schema == nil) {
 			errs = append(errs, field.Required(at.Index(i).Child("schema", "openAPIV3Schema"), ""))
 		}
 		if wrong := utilvalidation.IsDNS1035Label(v.Name); len(wrong) > 0 {
 			errs = append(errs, field.Invalid(at.Index(i).Child("name"), v.Name, strings.Join(wrong, ",")))
 		}
 		errs = append(errs, validateVersion(&v, hasStatus(v.Subresources) || hasStatus(spec.Subresources), at.Index(i))...)
+	}
+	if len(spec.Versions) > 0 && spec.Versions[0].Name != "" { // the first one is what a definition with one version called it
+		if wrong := utilvalidation.IsDNS1035Label(spec.Versions[0].Name); len(wrong) > 0 {
+			errs = append(errs, field.Invalid(path.Child("version"), spec.Versions[0].Name, strings.Join(wrong, ",")))
+		}
 	}
 	if !unique {
 		errs = append(errs, field.Invalid(at, spec.Versions, "must contain unique version names"))
