@@ -23,7 +23,7 @@ func services() *Kind {
 		ShortNames:     []string{"svc"},
 		Categories:     []string{"all"},
 		Namespaced:     true,
-		Subresources:   []string{"status"},
+		Subresources:   []string{"proxy", "status"},
 		CreateOnUpdate: true,
 		NewList:        func() runtime.Object { return &corev1.ServiceList{} },
 		Columns: []Column{

@@ -34,9 +34,14 @@ func connectOptions(req *request) (runtime.Object, error) {
 	case "portforward":
 		return optionsOf(req, "PodPortForwardOptions", corev1conversion.Convert_url_Values_To_v1_PodPortForwardOptions)
 	}
-	var options runtime.Object = &corev1.PodProxyOptions{Path: req.path}
-	if req.kind.Resource == "nodes" {
+	var options runtime.Object
+	switch req.kind.Resource {
+	case "nodes":
 		options = &corev1.NodeProxyOptions{Path: req.path}
+	case "services":
+		options = &corev1.ServiceProxyOptions{Path: req.path}
+	default:
+		options = &corev1.PodProxyOptions{Path: req.path}
 	}
 	options.GetObjectKind().SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(req.kind.GVK.Kind + "ProxyOptions"))
 	return options, nil

@@ -16,12 +16,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
-	"github.com/shoal-edge/shoal/apiserver/streaming"
+	"github.com/shoal-edge/shoal/apiserver/reach"
 	"github.com/shoal-edge/shoal/store"
 )
 
-// serveProxy passes any HTTP request on to a port of a pod, or to the HTTP API of a node's device. Both are reached through
-// the device's own link.
+// serveProxy passes any HTTP request on to a port of a pod, or of one behind a service, or to the HTTP API of a node's device. All are reached
+// through the device's own link.
 func (s *Server) serveProxy(w http.ResponseWriter, req *request) error {
 	scheme, name, port, ok := utilnet.SplitSchemeNamePort(req.name)
 	if !ok {
@@ -44,26 +44,41 @@ func (s *Server) serveProxy(w http.ResponseWriter, req *request) error {
 		}
 		return s.proxy(w, req, "http", "device", func(ctx context.Context) (net.Conn, error) { return s.cfg.DialDevice(ctx, name) })
 	}
-	pod, ok := store.Get[corev1.Pod](s.cfg.Client.Reader(), key.Namespace, name)
-	switch {
-	case !ok:
-		return apierrors.NewNotFound(req.groupResource(), name)
-	case pod.Spec.NodeName == "" || pod.Status.PodIP == "":
-		return errBadRequest("address not allowed")
-	}
-	number, err := proxyPort(pod, scheme, port)
+	pod, number, err := s.proxied(req, key, scheme, port)
 	if err != nil {
 		return err
-	}
-	backend := &streaming.Backend{
-		Dial:   func(ctx context.Context) (net.Conn, error) { return s.cfg.DialDevice(ctx, pod.Spec.NodeName) },
-		Target: (&url.URL{Path: fmt.Sprintf("/portForward/%s/%s", pod.Namespace, pod.Name)}).String(),
 	}
 	if scheme == "" {
 		scheme = "http"
 	}
 	host := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(number)))
-	return s.proxy(w, req, scheme, host, func(ctx context.Context) (net.Conn, error) { return backend.DialPort(ctx, number) })
+	dialer := reach.Dialer(s.cfg.DialDevice)
+	return s.proxy(w, req, scheme, host, func(ctx context.Context) (net.Conn, error) { return dialer.Pod(ctx, pod, number) })
+}
+
+// proxied is the pod that is meant, or one behind the service that is meant, and the port there.
+func (s *Server) proxied(req *request, key store.Key, scheme, port string) (*corev1.Pod, uint16, error) {
+	reader := s.cfg.Client.Reader()
+	if req.kind.Resource == "services" {
+		service, ok := store.Get[corev1.Service](reader, key.Namespace, key.Name)
+		if !ok {
+			return nil, 0, apierrors.NewNotFound(req.groupResource(), key.Name)
+		}
+		pod, number, err := reach.Behind(reader, service, port)
+		if err != nil {
+			return nil, 0, &settledError{apierrors.NewServiceUnavailable(err.Error())}
+		}
+		return pod, number, nil
+	}
+	pod, ok := store.Get[corev1.Pod](reader, key.Namespace, key.Name)
+	switch {
+	case !ok:
+		return nil, 0, apierrors.NewNotFound(req.groupResource(), key.Name)
+	case pod.Spec.NodeName == "" || pod.Status.PodIP == "":
+		return nil, 0, errBadRequest("address not allowed")
+	}
+	number, err := proxyPort(pod, scheme, port)
+	return pod, number, err
 }
 
 // toFolder sends a client to where relative links of the page lead back here.

@@ -6,7 +6,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
+
+const services = "/api/v1/namespaces/default/services"
 
 func TestProxy(t *testing.T) {
 	beds := onServers(t)
@@ -19,10 +22,20 @@ func TestProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := obj.(*corev1.Pod)
+	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	p.Status.PodIP, p.Status.PodIPs = "10.1.2.3", []corev1.PodIP{{IP: "10.1.2.3"}}
 	if _, err := beds[0].client.UpdateStatus(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
+	beds[0].create(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "default"}, Spec: corev1.ServiceSpec{
+		Selector: p.Labels, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(8080)}},
+	}})
+	beds[0].create(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "two", Namespace: "default"}, Spec: corev1.ServiceSpec{
+		Selector: p.Labels, Ports: []corev1.ServicePort{{Name: "a", Port: 80, TargetPort: intstr.FromInt32(8080)}, {Name: "none", Port: 81, TargetPort: intstr.FromString("none")}},
+	}})
+	beds[0].create(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "empty", Namespace: "default"}, Spec: corev1.ServiceSpec{
+		Selector: map[string]string{"app": "none"}, Ports: []corev1.ServicePort{{Port: 80}},
+	}})
 	bearer := map[string]string{"Authorization": "Basic c2VjcmV0"}
 	for _, b := range beds {
 		for _, c := range []struct {
@@ -39,6 +52,13 @@ func TestProxy(t *testing.T) {
 			{call{path: pods + "/q/proxy/"}, 400, `address not allowed`},
 			{call{path: pods + "/none/proxy/"}, 404, `pods \"none\" not found`},
 			{call{path: pods + "/ftp:p:1/proxy/"}, 400, `invalid pod request`},
+			{call{path: services + "/web/proxy/a?x=y"}, 203, `GET /a?x=y "" []`},
+			{call{method: "POST", path: services + "/http:web:80/proxy/a", body: "hello"}, 203, `POST /a "hello" []`},
+			{call{path: services + "/two:none/proxy/"}, 503, `pod p has no port \"none\"`},
+			{call{path: services + "/two:a/proxy/b"}, 203, `GET /b "" []`},
+			{call{path: services + "/web:82/proxy/"}, 503, `no service port \"82\" found for service \"web\"`},
+			{call{path: services + "/empty:80/proxy/"}, 503, `no endpoints available for service \"empty\"`},
+			{call{path: services + "/none/proxy/"}, 404, `services \"none\" not found`},
 			{call{path: "/api/v1/nodes/n1/proxy/healthz"}, 200, `ok`},
 			{call{path: "/api/v1/nodes/n1:10250/proxy/healthz"}, 200, `ok`},
 			{call{path: "/api/v1/nodes/n2/proxy/healthz"}, 503, `error trying to reach service: it is not connected`},

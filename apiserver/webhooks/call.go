@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -21,11 +20,9 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
-	"github.com/shoal-edge/shoal/apiserver/streaming"
+	"github.com/shoal-edge/shoal/apiserver/reach"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -171,62 +168,9 @@ func (c *Caller) dialService(ctx context.Context, reader store.Reader, namespace
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(service.Spec.ExternalName, strconv.Itoa(int(port))))
 	}
-	var target *intstr.IntOrString
-	for i, p := range service.Spec.Ports {
-		if p.Port == port {
-			target = &service.Spec.Ports[i].TargetPort
-		}
+	pod, number, err := reach.Behind(reader, service, strconv.Itoa(int(port)))
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case target == nil:
-		return nil, fmt.Errorf("no service port %d found for service %q", port, name)
-	case len(service.Spec.Selector) == 0:
-		return nil, fmt.Errorf("service %q selects no pods", name)
-	case c.cfg.DialDevice == nil:
-		return nil, errors.New("this server cannot reach devices")
-	}
-	var ready []*corev1.Pod
-	chosen := labels.SelectorFromSet(service.Spec.Selector)
-	for _, pod := range store.List[corev1.Pod](reader, namespace) {
-		if chosen.Matches(labels.Set(pod.Labels)) && pod.DeletionTimestamp == nil && pod.Spec.NodeName != "" && isReady(pod) {
-			ready = append(ready, pod)
-		}
-	}
-	if len(ready) == 0 {
-		return nil, fmt.Errorf("no endpoints available for service %q", name)
-	}
-	pod := ready[rand.IntN(len(ready))]
-	number, ok := portOf(pod, *target)
-	if !ok {
-		return nil, fmt.Errorf("pod %s has no port %q", pod.Name, target.String())
-	}
-	backend := &streaming.Backend{
-		Dial:   func(ctx context.Context) (net.Conn, error) { return c.cfg.DialDevice(ctx, pod.Spec.NodeName) },
-		Target: (&url.URL{Path: fmt.Sprintf("/portForward/%s/%s", pod.Namespace, pod.Name)}).String(),
-	}
-	return backend.DialPort(ctx, number)
-}
-
-func isReady(pod *corev1.Pod) bool {
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodReady {
-			return condition.Status == corev1.ConditionTrue
-		}
-	}
-	return false
-}
-
-// portOf is the number of a Service's target port at a pod.
-func portOf(pod *corev1.Pod, target intstr.IntOrString) (uint16, bool) {
-	if target.Type == intstr.Int {
-		return uint16(target.IntVal), target.IntVal > 0
-	}
-	for _, container := range pod.Spec.Containers {
-		for _, port := range container.Ports {
-			if port.Name == target.StrVal {
-				return uint16(port.ContainerPort), true
-			}
-		}
-	}
-	return 0, false
+	return c.cfg.DialDevice.Pod(ctx, pod, number)
 }

@@ -6,9 +6,7 @@
 package webhooks
 
 import (
-	"context"
 	"log/slog"
-	"net"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,13 +16,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/apiserver/reach"
 	"github.com/shoal-edge/shoal/store"
 )
 
 // Config configures a Caller.
 type Config struct {
 	// DialDevice opens a tunnel to a device's HTTP API. Nil: no webhook that runs in a pod can be called.
-	DialDevice func(ctx context.Context, node string) (net.Conn, error)
+	DialDevice reach.Dialer
 	// Scale makes the Scale of an object that has one.
 	Scale func(obj api.Object) (runtime.Object, error)
 	// Registry gets the metrics. Nil: none.
