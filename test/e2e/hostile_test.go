@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,43 +27,44 @@ const mostGrowth = 64 << 20
 type attack struct {
 	name    string
 	clients int
+	lasts   time.Duration // zero: a few seconds
 	do      func(ctx context.Context, address string, admin, nobody *tls.Config)
 }
 
 // attacks use an administrator's certificate where one helps, so that nothing stops them at the door.
 var attacks = []attack{
-	{"idle connections without a certificate", 2000, func(ctx context.Context, address string, _, nobody *tls.Config) {
+	{"idle connections without a certificate", 10_000, 15 * time.Second, func(ctx context.Context, address string, _, nobody *tls.Config) {
 		hold(ctx, address, nobody, "")
 	}},
-	{"idle connections with one", 500, func(ctx context.Context, address string, admin, _ *tls.Config) {
+	{"idle connections with one", 500, 0, func(ctx context.Context, address string, admin, _ *tls.Config) {
 		hold(ctx, address, admin, "GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
 	}},
-	{"headers that do not end", 200, func(ctx context.Context, address string, admin, _ *tls.Config) {
+	{"headers that do not end", 200, 0, func(ctx context.Context, address string, admin, _ *tls.Config) {
 		hold(ctx, address, admin, "GET /api HTTP/1.1\r\nHost: x\r\nX-A: "+strings.Repeat("a", 4<<10))
 	}},
-	{"bodies that do not come", 200, func(ctx context.Context, address string, admin, _ *tls.Config) {
+	{"bodies that do not come", 200, 0, func(ctx context.Context, address string, admin, _ *tls.Config) {
 		hold(ctx, address, admin, "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 3000000\r\n\r\n{")
 	}},
-	{"watches that nobody reads", 200, func(ctx context.Context, address string, admin, _ *tls.Config) {
+	{"watches that nobody reads", 200, 0, func(ctx context.Context, address string, admin, _ *tls.Config) {
 		hold(ctx, address, admin, "GET /api/v1/configmaps?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n")
 	}},
-	{"bodies of 100 MB", 4, post(func(w io.Writer) {
+	{"bodies of 100 MB", 4, 0, post(func(w io.Writer) {
 		_, _ = fmt.Fprintf(w, "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", 100<<20)
 		_, _ = io.CopyN(w, endless('x'), 100<<20)
 	})},
-	{"headers of 10 MB", 4, post(func(w io.Writer) {
+	{"headers of 10 MB", 4, 0, post(func(w io.Writer) {
 		_, _ = io.WriteString(w, "GET /api HTTP/1.1\r\nHost: x\r\nX-A: ")
 		_, _ = io.CopyN(w, endless('x'), 10<<20)
 	})},
-	{"deep JSON", 8, post(body("application/json", strings.Repeat(`{"a":`, 500_000)))},
-	{"small deep JSON", 64, post(body("application/json", strings.Repeat(`{"a":`, 9_900)+strings.Repeat("}", 9_900)))},
-	{"deep lists", 8, post(body("application/json", strings.Repeat("[", 2_000_000)))},
-	{"YAML aliases", 8, post(body("application/yaml", aliases()))},
-	{"wrong lengths", 8, post(func(w io.Writer) {
+	{"deep JSON", 8, 0, post(body("application/json", strings.Repeat(`{"a":`, 500_000)))},
+	{"small deep JSON", 64, 0, post(body("application/json", strings.Repeat(`{"a":`, 9_900)+strings.Repeat("}", 9_900)))},
+	{"deep lists", 8, 0, post(body("application/json", strings.Repeat("[", 2_000_000)))},
+	{"YAML aliases", 8, 0, post(body("application/yaml", aliases()))},
+	{"wrong lengths", 8, 0, post(func(w io.Writer) {
 		_, _ = io.WriteString(w, "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+
 			"Content-Length: 10\r\nContent-Length: 99999999999999999999\r\n\r\n{}")
 	})},
-	{"Protobuf that is none", 8, post(body("application/vnd.kubernetes.protobuf", "k8s\x00"+strings.Repeat("\xff", 1<<20)))},
+	{"Protobuf that is none", 8, 0, post(body("application/vnd.kubernetes.protobuf", "k8s\x00"+strings.Repeat("\xff", 1<<20)))},
 }
 
 // hold opens a connection, sends something, reads nothing, and does so again when it is closed.
@@ -76,16 +80,29 @@ func hold(ctx context.Context, address string, settings *tls.Config, text string
 			go func() { _, _ = io.Copy(io.Discard, conn); close(gone) }()
 		}
 		select {
-		case <-gone:
+		case <-gone: // it is not wanted; the next one is a while away
+			select {
+			case <-time.After(5 * time.Second):
+			case <-ctx.Done():
+			}
 		case <-ctx.Done():
 		}
 		_ = conn.Close()
 	}
 }
 
+// dialling bounds how many connections are being made at a time: the attackers share the machine with those whom they attack.
+var dialling = make(chan struct{}, 32)
+
 func reach(ctx context.Context, address string, settings *tls.Config) net.Conn {
 	// From another address than the honest client: that one host does not starve the others is what is promised.
 	from := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 66)}
+	select {
+	case dialling <- struct{}{}:
+		defer func() { <-dialling }()
+	case <-ctx.Done():
+		return nil
+	}
 	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 2 * time.Second, LocalAddr: from}, Config: settings}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -158,7 +175,8 @@ func TestHostileClients(t *testing.T) {
 	admin.NextProtos = []string{"http/1.1"}
 	nobody := admin.Clone()
 	nobody.GetClientCertificate, nobody.Certificates = nil, nil
-	honest := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: admin.Clone(), DisableKeepAlives: true}}
+	honest := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: nobody.Clone(), DisableKeepAlives: true}}
+	token := honestToken(t, m.Kubeconfig())
 	serve := func(during string) {
 		t.Helper()
 		const path = "/api/v1/namespaces/default/configmaps"
@@ -172,6 +190,7 @@ func TestHostileClients(t *testing.T) {
 			t.Fatal(err)
 		}
 		q.Header.Set("Content-Type", "application/json")
+		q.Header.Set("Authorization", "Bearer "+token)
 		reply, err := honest.Do(q)
 		if err != nil {
 			t.Fatalf("an honest client, during %s: %v", during, err)
@@ -188,23 +207,42 @@ func TestHostileClients(t *testing.T) {
 	}
 	before := anonymous(t, m)
 	for _, a := range attacks {
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), cmp.Or(a.lasts, 3*time.Second))
 		var running sync.WaitGroup
 		for range a.clients {
 			running.Go(func() { a.do(ctx, m.Address, admin.Clone(), nobody.Clone()) })
 		}
-		peak := 0
+		peak, waits := 0, []time.Duration{}
 		for ctx.Err() == nil {
+			began := time.Now()
 			serve(a.name)
+			waits = append(waits, time.Since(began))
 			peak = max(peak, anonymous(t, m))
 		}
 		cancel()
 		running.Wait()
-		t.Logf("%s: %d MiB more at most", a.name, (peak-before)>>20)
+		slices.Sort(waits)
+		t.Logf("%s: %d MiB more at most; of %d requests of an honest client, each with a connection of its own, 99 %% took at most %s",
+			a.name, (peak-before)>>20, len(waits), waits[len(waits)*99/100].Round(time.Millisecond))
 		if peak-before > mostGrowth {
 			t.Errorf("%s cost %d MiB", a.name, (peak-before)>>20)
 		}
 	}
+}
+
+// honestToken makes an account of its own for the honest client: one bad client must not starve the others.
+func honestToken(t *testing.T, kubeconfig string) string {
+	t.Helper()
+	kubectl := func(args ...string) string {
+		out, err := exec.CommandContext(t.Context(), need.Built(t, "../..", "kubectl"), append([]string{"--kubeconfig", kubeconfig}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("kubectl %v: %v\n%s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	kubectl("create", "serviceaccount", "honest")
+	kubectl("create", "rolebinding", "honest", "--clusterrole=edit", "--serviceaccount=default:honest")
+	return kubectl("create", "token", "honest")
 }
 
 // anonymous is a member's memory, in bytes.
