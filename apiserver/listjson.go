@@ -4,23 +4,23 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // itemWriter writes the items of one list as JSON.
 //
-// A quarter of the time that a list took went into fieldsV1: encoding/json checks and copies, byte by byte, what a Marshaler returns.
-// The objects that one manager wrote alike have the same fieldsV1, so each of them is looked at once for a list.
+// A third of the time that a list took went into managed fields: encoding/json looks at what a Marshaler returns byte by byte, and of an
+// object that several wrote fieldsV1 is half. They are written here without it when they are as this server itself makes them.
 type itemWriter struct {
 	w      io.Writer
 	buffer bytes.Buffer
 	enc    *json.Encoder // into buffer
-	fields map[string][]byte
 }
 
 func newItemWriter(w io.Writer) *itemWriter {
-	i := &itemWriter{w: w, fields: map[string][]byte{}}
+	i := &itemWriter{w: w}
 	i.enc = json.NewEncoder(&i.buffer)
 	return i
 }
@@ -108,26 +108,101 @@ func (i *itemWriter) writeManaged(item any, meta *metav1.ObjectMeta) (done bool,
 	return true, nil
 }
 
-func (i *itemWriter) entry(entry metav1.ManagedFieldsEntry) error {
-	fields := entry.FieldsV1
-	entry.FieldsV1 = nil
-	if err := i.enc.Encode(entry); err != nil || fields == nil {
-		i.buffer.Truncate(i.buffer.Len() - 1) // the end of the line
-		return err
-	}
-	compact, ok := i.fields[string(fields.Raw)]
-	if !ok {
-		var err error
-		if compact, err = json.Marshal(fields); err != nil {
-			return err
+// entry writes what encoding/json would, in another order.
+func (i *itemWriter) entry(e metav1.ManagedFieldsEntry) error {
+	text := i.buffer.AvailableBuffer()
+	sep := byte('{')
+	field := func(name, value string) {
+		if value != "" {
+			text = appendString(append(append(append(text, sep, '"'), name...), `":`...), value)
+			sep = ','
 		}
-		i.fields[string(fields.Raw)] = compact
 	}
-	i.reopen()
-	i.buffer.WriteString(`,"fieldsV1":`)
-	i.buffer.Write(compact)
-	i.buffer.WriteByte('}')
+	field("manager", e.Manager)
+	field("operation", string(e.Operation))
+	field("apiVersion", e.APIVersion)
+	if e.Time != nil && !e.Time.IsZero() {
+		field("time", e.Time.UTC().Format(time.RFC3339))
+	}
+	field("fieldsType", e.FieldsType)
+	field("subresource", e.Subresource)
+	if e.FieldsV1 != nil {
+		text = append(append(text, sep), `"fieldsV1":`...)
+		sep = ','
+		raw := e.FieldsV1.Raw
+		if !plainFields(raw) {
+			var err error
+			if raw, err = json.Marshal(e.FieldsV1); err != nil {
+				return err
+			}
+		}
+		text = append(text, raw...)
+	}
+	if sep == '{' {
+		text = append(text, sep)
+	}
+	i.buffer.Write(append(text, '}'))
 	return nil
+}
+
+// appendString appends a string as JSON.
+func appendString(text []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, err := json.Marshal(s)
+			if err != nil { // a string has a JSON form
+				return append(text, `""`...)
+			}
+			return append(text, quoted...)
+		}
+	}
+	return append(append(append(text, '"'), s...), '"')
+}
+
+// plainFields reports whether the bytes are JSON of nothing but objects in objects, without blanks and with the simplest escapes only, as
+// fieldsV1 is. Whatever else they are, encoding/json has to look at them.
+func plainFields(raw []byte) bool {
+	depth := 0
+	for i := 0; i < len(raw); i++ {
+		switch raw[i] {
+		case '{':
+			depth++
+			if i+1 < len(raw) && raw[i+1] == '}' {
+				continue
+			}
+		case '}':
+			if depth--; depth == 0 {
+				return i == len(raw)-1
+			}
+			if i+1 >= len(raw) || raw[i+1] == '}' {
+				continue
+			}
+			if i++; raw[i] != ',' {
+				return false
+			}
+		default:
+			return false
+		}
+		// A key and its colon follow, and then an object.
+		if i++; i >= len(raw) || raw[i] != '"' {
+			return false
+		}
+		for i++; i < len(raw) && raw[i] != '"'; i++ {
+			if raw[i] < ' ' {
+				return false
+			}
+			if raw[i] == '\\' {
+				if i++; i >= len(raw) || raw[i] != '"' && raw[i] != '\\' {
+					return false
+				}
+			}
+		}
+		if i += 2; i >= len(raw) || raw[i-1] != ':' || raw[i] != '{' {
+			return false
+		}
+		i-- // the object is looked at next
+	}
+	return false
 }
 
 // reopen takes the closing brace and the end of the line away, which the encoder has just written.
