@@ -31,7 +31,7 @@ func run(ctx context.Context, o options) (err error) {
 			defer func() { err = errors.Join(err, os.RemoveAll(fast)) }()
 		}
 	}
-	if err := raiseFiles(uint64(2*o.devices + 1000)); err != nil {
+	if err := raiseFiles(uint64(3*o.devices + 1000)); err != nil {
 		return err
 	}
 	address, err := fleet.FreeAddress()
