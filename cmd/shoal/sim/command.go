@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/shoal-edge/shoal/cmd/shoal/memory"
 	"github.com/shoal-edge/shoal/cmd/shoal/wire"
 	"github.com/shoal-edge/shoal/configs"
 )
@@ -68,7 +69,7 @@ megabyte here, and a file descriptor in either process.`,
 	flags.StringVar(&o.carrier, "carrier", configs.LinkGRPC, "their links: grpc or mqtt")
 	flags.BoolVar(&o.frugal, "frugal", false, "links that cost as little as they can while nothing happens (agent.idle: frugal)")
 	flags.DurationVar(&o.idle, "idle", 30*time.Second, "how long the leader's processor time is measured while nothing happens")
-	flags.DurationVar(&o.settle, "settle", 25*time.Second, "how long the leader is left alone before it is measured")
+	flags.DurationVar(&o.settle, "settle", 45*time.Second, "how long the leader is left alone before it is measured")
 	flags.BoolVar(&o.comeBack, "return", false, "kill the leader, start it again, and wait for the fleet to come back")
 	flags.IntVar(&o.pods, "pods", 0, "pods for each device, made after it has registered")
 	flags.StringVar(&o.dir, "dir", "", "folder for the server's and the devices' files (default: a temporary one; the devices' in memory)")
@@ -110,6 +111,7 @@ func serve(version string) *cobra.Command {
 				return err
 			}
 			logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+			defer memory.Keep(memory.Options{Logger: logger, Pace: true})()
 			server, err := wire.NewServer(cmd.Context(), wire.Options{Config: c, Logger: logger, Version: version, Runtime: newRuntime(0)})
 			if err != nil {
 				return err
