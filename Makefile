@@ -206,7 +206,7 @@ upstream: ## bin/kube-apiserver from its Go module, for BENCH=API and BENCH=Memo
 .PHONY: differential
 differential: upstream ## the same 8,200 requests to shoal and to kube-apiserver, answers compared field by field
 	@tools/deps.sh etcd=etcd-server
-	go test -count=1 -v -run TestDifferential ./apiserver
+	go test -count=1 -tags grpcnotrace,shoal_differential -run TestDifferential -v ./apiserver
 
 .PHONY: fuzz
 fuzz: ## every fuzz test for FUZZTIME

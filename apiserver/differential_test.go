@@ -1,14 +1,14 @@
+//go:build shoal_differential
+
 package apiserver_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -47,8 +47,8 @@ type differential struct {
 // ones, which are made of the good ones by changing them in one place. testdata/differences.yaml has the differences that are known.
 func TestDifferential(t *testing.T) {
 	const binary = "../bin/kube-apiserver"
-	if err := upstream.Missing(binary); err != nil || testing.Short() {
-		t.Skip(err)
+	if err := upstream.Missing(binary); err != nil {
+		t.Fatal(err)
 	}
 	d := &differential{T: t, bed: newBed(t, withRoles), up: upstream.Start(t, binary), used: map[int]bool{}}
 	d.client = &http.Client{Transport: &http.Transport{TLSClientConfig: d.up.TLS, MaxIdleConnsPerHost: 8}, Timeout: 30 * time.Second}
@@ -278,38 +278,4 @@ func without(v any) any {
 		return chosen.ReplaceAllString(uids.ReplaceAllString(v, "<uid>"), "<address>")
 	}
 	return v
-}
-
-// eachKind calls f with every example of testdata/kinds.
-func eachKind(t *testing.T, f func(*kindCase, *unstructured.Unstructured)) {
-	t.Helper()
-	files, err := filepath.Glob("testdata/kinds/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatal(err, files)
-	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, doc := range bytes.Split(data, []byte("\n---\n")) {
-			var c kindCase
-			if err := yaml.UnmarshalStrict(doc, &c); err != nil {
-				t.Fatalf("%s, document %d: %v", file, i, err)
-			}
-			f(&c, &unstructured.Unstructured{Object: c.Object})
-		}
-	}
-}
-
-// collectionOf is the path of a kind's objects.
-func collectionOf(k *api.Kind) string {
-	path := "/apis/" + k.GVK.GroupVersion().String()
-	if k.GVK.Group == "" {
-		path = "/api/v1"
-	}
-	if k.Namespaced {
-		path += "/namespaces/default"
-	}
-	return path + "/" + k.Resource
 }

@@ -3,6 +3,8 @@ package apiserver_test
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
 
 	"github.com/shoal-edge/shoal/api"
 )
@@ -236,4 +239,38 @@ func merged(t *testing.T, doc string, patch []byte) string {
 		t.Fatal(err)
 	}
 	return string(out)
+}
+
+// eachKind calls f with every example of testdata/kinds.
+func eachKind(t *testing.T, f func(*kindCase, *unstructured.Unstructured)) {
+	t.Helper()
+	files, err := filepath.Glob("testdata/kinds/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(err, files)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, doc := range bytes.Split(data, []byte("\n---\n")) {
+			var c kindCase
+			if err := yaml.UnmarshalStrict(doc, &c); err != nil {
+				t.Fatalf("%s, document %d: %v", file, i, err)
+			}
+			f(&c, &unstructured.Unstructured{Object: c.Object})
+		}
+	}
+}
+
+// collectionOf is the path of a kind's objects.
+func collectionOf(k *api.Kind) string {
+	path := "/apis/" + k.GVK.GroupVersion().String()
+	if k.GVK.Group == "" {
+		path = "/api/v1"
+	}
+	if k.Namespaced {
+		path += "/namespaces/default"
+	}
+	return path + "/" + k.Resource
 }
