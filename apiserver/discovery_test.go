@@ -20,7 +20,7 @@ import (
 var notYet = []string{
 	"csinodes/status", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings",
 	"bindings", "componentstatuses",
-	"clustertrustbundles", "podcertificaterequests", "podcertificaterequests/status",
+	"podcertificaterequests", "podcertificaterequests/status",
 }
 
 // TestDiscoveryIsUpstreams compares what is told of every served kind with what a Kubernetes of the same version tells.

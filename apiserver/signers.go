@@ -14,12 +14,16 @@ import (
 	"github.com/shoal-edge/shoal/store"
 )
 
-// signerGuard lets users approve, and sign, only the requests of signers that they may "approve" and "sign", and refuses requests for
+// signerGuard lets users approve, and sign, only the requests of signers that they may "approve" and "sign", say whom a signer trusts only if
+// they may "attest" it, and refuses requests for
 // certificates of administrators and of members of the cluster: those come from shoal itself.
 func signerGuard(authorizer access.Authorizer) store.Admitter {
 	return store.AdmitFunc(func(ctx context.Context, a *store.Admission) error {
 		if a.Operation == store.OpDelete {
 			return nil
+		}
+		if bundle, ok := a.Object.(*certificatesv1.ClusterTrustBundle); ok {
+			return mayAttest(ctx, authorizer, a, bundle)
 		}
 		r, ok := a.Object.(*certificatesv1.CertificateSigningRequest)
 		if !ok {
@@ -46,6 +50,22 @@ func signerGuard(authorizer access.Authorizer) store.Admitter {
 		}
 		return nil
 	})
+}
+
+// mayAttest lets users say whom a signer trusts only if they may "attest" for it. That only the metadata changes is no such word.
+func mayAttest(ctx context.Context, authorizer access.Authorizer, a *store.Admission, bundle *certificatesv1.ClusterTrustBundle) error {
+	signer := bundle.Spec.SignerName
+	if older, ok := a.Old.(*certificatesv1.ClusterTrustBundle); signer == "" || ok && older.Spec == bundle.Spec {
+		return nil
+	}
+	user := access.FromContext(ctx)
+	if user == nil {
+		return errors.New("no user on context")
+	}
+	if !mayServe(ctx, authorizer, user, "attest", signer) {
+		return fmt.Errorf("user not permitted to attest for signerName %q", signer)
+	}
+	return nil
 }
 
 // mayServe asks for the signer itself, and for all of its domain.

@@ -15,6 +15,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 const requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
@@ -105,4 +106,27 @@ func TestSignersAreGuarded(t *testing.T) {
 	if code, text := do("cid", http.MethodPut, requests+"/r/status", failed); code != http.StatusOK {
 		t.Errorf("%d %s", code, text)
 	}
+}
+
+// TestTrustIsGuarded: whom a signer trusts says who may attest it.
+func TestTrustIsGuarded(t *testing.T) {
+	b := newBed(t)
+	all := rbacv1.PolicyRule{APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"clustertrustbundles"}, Verbs: []string{"*"}}
+	b.allow("ann", all)
+	b.allow("bob", all, rbacv1.PolicyRule{
+		APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"signers"}, Verbs: []string{"attest"}, ResourceNames: []string{"example.com/users"},
+	})
+	var manifest string
+	eachKind(t, func(c *kindCase, object *unstructured.Unstructured) {
+		if object.GetKind() == "ClusterTrustBundle" {
+			manifest = mustJSON(t, object)
+		}
+	})
+	const bundles = "/apis/certificates.k8s.io/v1/clustertrustbundles"
+	_, data := b.do(call{method: http.MethodPost, path: bundles, body: manifest, as: "ann|dev"})
+	mustContain(t, data, `user not permitted to attest for signerName \"example.com/users\"`)
+	b.mustDo(call{method: http.MethodPost, path: bundles, body: manifest, as: "bob|dev"}, http.StatusCreated)
+	label := patchOf(bundles+"/example.com:users:plant", []byte(`{"metadata":{"labels":{"a":"b"}}}`))
+	label.as = "ann|dev"
+	b.mustDo(label, http.StatusOK)
 }

@@ -184,6 +184,7 @@ func TestForgetfulServerHasNoVote(t *testing.T) {
 
 // TestAddressesChange lets servers come back at each other's addresses.
 func TestAddressesChange(t *testing.T) {
+	movesAServer(t)
 	c := newTended(t, 3, nil)
 	c.awaitVoters("s0", "s1", "s2")
 	c.same(c.write("a", "v"))
@@ -221,6 +222,7 @@ func TestAddressesChange(t *testing.T) {
 
 // TestAllAddressesChange is a site where the power comes back and every server has got a new address.
 func TestAllAddressesChange(t *testing.T) {
+	movesAServer(t)
 	c := newTended(t, 3, nil)
 	c.awaitVoters("s0", "s1", "s2")
 	c.same(c.write("a", "v"))
@@ -278,6 +280,7 @@ func TestReturningServerDeposesNobody(t *testing.T) {
 
 // TestAddressOfAnother lets servers come to an address that the list of members has for another one.
 func TestAddressOfAnother(t *testing.T) {
+	movesAServer(t)
 	c := newTended(t, 3, nil)
 	c.awaitVoters("s0", "s1", "s2")
 	leader := c.leader()
