@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
@@ -33,7 +34,13 @@ const (
 // addEndpoints keeps, for every Service that selects pods, which of them are behind it: as EndpointSlices, and as an Endpoints object for
 // programs of yesterday.
 func (c *Controllers) addEndpoints() {
-	l := c.newLoop("endpoints", 1, func(ctx context.Context, k store.Key) (time.Duration, error) { return 0, c.keepEndpoints(ctx, k) })
+	l := c.newLoop("endpoints", 1, func(ctx context.Context, k store.Key) (time.Duration, error) {
+		err := c.keepEndpoints(ctx, k)
+		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			err = nil // nothing new comes into a namespace that goes
+		}
+		return 0, err
+	})
 	c.follow(services, "", keys(l))
 	own := reader{changed: func(ch *change) {
 		if name := ch.metadata().Labels[discoveryv1.LabelServiceName]; name != "" {
