@@ -81,6 +81,7 @@ func hold(ctx context.Context, address string, settings *tls.Config, text string
 		}
 		select {
 		case <-gone: // it is not wanted; the next one is a while away
+			_ = conn.Close()
 			select {
 			case <-time.After(5 * time.Second):
 			case <-ctx.Done():
