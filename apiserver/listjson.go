@@ -50,12 +50,9 @@ func (i *itemWriter) row(cells []any, include any) error {
 // write takes the managed fields out of an object: it is the caller's last use of it.
 func (i *itemWriter) write(item any) error {
 	i.buffer.Reset()
-	if obj, ok := item.(interface{ GetObjectMeta() metav1.Object }); ok {
-		meta, ok := obj.GetObjectMeta().(*metav1.ObjectMeta)
-		if ok && len(meta.ManagedFields) > 0 {
-			if done, err := i.writeManaged(item, meta); done || err != nil {
-				return err
-			}
+	if meta := embeddedMeta(item); meta != nil && len(meta.ManagedFields) > 0 {
+		if done, err := i.writeManaged(item, meta); done || err != nil {
+			return err
 		}
 	}
 	if err := i.enc.Encode(item); err != nil {

@@ -44,41 +44,41 @@ func (s *Server) serveProxy(w http.ResponseWriter, req *request) error {
 		}
 		return s.proxy(w, req, "http", "device", func(ctx context.Context) (net.Conn, error) { return s.cfg.DialDevice(ctx, name) })
 	}
-	pod, number, err := s.proxied(req, key, scheme, port)
+	to, err := s.proxied(req, key, scheme, port)
 	if err != nil {
 		return err
 	}
 	if scheme == "" {
 		scheme = "http"
 	}
-	host := net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(int(number)))
+	host := net.JoinHostPort(to.Address, strconv.Itoa(int(to.Number)))
 	dialer := reach.Dialer(s.cfg.DialDevice)
-	return s.proxy(w, req, scheme, host, func(ctx context.Context) (net.Conn, error) { return dialer.Pod(ctx, pod, number) })
+	return s.proxy(w, req, scheme, host, func(ctx context.Context) (net.Conn, error) { return dialer.Dial(ctx, to) })
 }
 
-// proxied is the pod that is meant, or one behind the service that is meant, and the port there.
-func (s *Server) proxied(req *request, key store.Key, scheme, port string) (*corev1.Pod, uint16, error) {
+// proxied is the port that is meant: of a pod, or of one behind a service.
+func (s *Server) proxied(req *request, key store.Key, scheme, port string) (reach.Port, error) {
 	reader := s.cfg.Client.Reader()
 	if req.kind.Resource == "services" {
 		service, ok := store.Get[corev1.Service](reader, key.Namespace, key.Name)
 		if !ok {
-			return nil, 0, apierrors.NewNotFound(req.groupResource(), key.Name)
+			return reach.Port{}, apierrors.NewNotFound(req.groupResource(), key.Name)
 		}
-		pod, number, err := reach.Behind(reader, service, port)
+		to, err := reach.Behind(reader, service, port)
 		if err != nil {
-			return nil, 0, &settledError{apierrors.NewServiceUnavailable(err.Error())}
+			return reach.Port{}, &settledError{apierrors.NewServiceUnavailable(err.Error())}
 		}
-		return pod, number, nil
+		return to, nil
 	}
 	pod, ok := store.Get[corev1.Pod](reader, key.Namespace, key.Name)
 	switch {
 	case !ok:
-		return nil, 0, apierrors.NewNotFound(req.groupResource(), key.Name)
+		return reach.Port{}, apierrors.NewNotFound(req.groupResource(), key.Name)
 	case pod.Spec.NodeName == "" || pod.Status.PodIP == "":
-		return nil, 0, errBadRequest("address not allowed")
+		return reach.Port{}, errBadRequest("address not allowed")
 	}
 	number, err := proxyPort(pod, scheme, port)
-	return pod, number, err
+	return reach.Port{Node: pod.Spec.NodeName, Namespace: pod.Namespace, Name: pod.Name, Address: pod.Status.PodIP, Number: number}, err
 }
 
 // toFolder sends a client to where relative links of the page lead back here.

@@ -5,9 +5,29 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 )
+
+// behind puts a pod behind a service, as the controller of endpoints does.
+func (b *bed) behind(service, port string, pod *corev1.Pod, number int32) {
+	b.t.Helper()
+	b.create(&discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: service, Namespace: pod.Namespace, Labels: map[string]string{discoveryv1.LabelServiceName: service}},
+		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: &port, Port: &number}},
+		Endpoints: []discoveryv1.Endpoint{
+			{Addresses: []string{"10.1.2.9"}, NodeName: ptr.To("n1"), TargetRef: podRef("unready"), Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false)}},
+			{Addresses: []string{"10.1.2.8"}}, // it is no pod
+			{Addresses: []string{"10.1.2.3"}, NodeName: &pod.Spec.NodeName, TargetRef: podRef(pod.Name), Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true)}},
+		},
+	})
+}
+
+func podRef(name string) *corev1.ObjectReference {
+	return &corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: name}
+}
 
 const services = "/api/v1/namespaces/default/services"
 
@@ -22,7 +42,6 @@ func TestProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := obj.(*corev1.Pod)
-	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	p.Status.PodIP, p.Status.PodIPs = "10.1.2.3", []corev1.PodIP{{IP: "10.1.2.3"}}
 	if _, err := beds[0].client.UpdateStatus(t.Context(), p); err != nil {
 		t.Fatal(err)
@@ -36,6 +55,9 @@ func TestProxy(t *testing.T) {
 	beds[0].create(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "empty", Namespace: "default"}, Spec: corev1.ServiceSpec{
 		Selector: map[string]string{"app": "none"}, Ports: []corev1.ServicePort{{Port: 80}},
 	}})
+	for _, name := range []string{"web", "two"} {
+		beds[0].behind(name, map[string]string{"web": "", "two": "a"}[name], p, 8080)
+	}
 	bearer := map[string]string{"Authorization": "Basic c2VjcmV0"}
 	for _, b := range beds {
 		for _, c := range []struct {
@@ -54,7 +76,7 @@ func TestProxy(t *testing.T) {
 			{call{path: pods + "/ftp:p:1/proxy/"}, 400, `invalid pod request`},
 			{call{path: services + "/web/proxy/a?x=y"}, 203, `GET /a?x=y "" []`},
 			{call{method: "POST", path: services + "/http:web:80/proxy/a", body: "hello"}, 203, `POST /a "hello" []`},
-			{call{path: services + "/two:none/proxy/"}, 503, `pod p has no port \"none\"`},
+			{call{path: services + "/two:none/proxy/"}, 503, `no endpoints available for service \"two\"`},
 			{call{path: services + "/two:a/proxy/b"}, 203, `GET /b "" []`},
 			{call{path: services + "/web:82/proxy/"}, 503, `no service port \"82\" found for service \"web\"`},
 			{call{path: services + "/empty:80/proxy/"}, 503, `no endpoints available for service \"empty\"`},

@@ -58,12 +58,20 @@ func partial(obj api.Object) *metav1.PartialObjectMetadata {
 	}
 }
 
+// embeddedMeta is the metadata struct inside an object, or nil.
+func embeddedMeta(obj any) *metav1.ObjectMeta {
+	o, ok := obj.(interface{ GetObjectMeta() metav1.Object })
+	if !ok {
+		return nil
+	}
+	m, _ := o.GetObjectMeta().(*metav1.ObjectMeta)
+	return m
+}
+
 // objectMeta finds the metadata struct inside an object; every stored type embeds one.
 func objectMeta(obj api.Object) *metav1.ObjectMeta {
-	if o, ok := obj.(interface{ GetObjectMeta() metav1.Object }); ok {
-		if m, ok := o.GetObjectMeta().(*metav1.ObjectMeta); ok {
-			return m
-		}
+	if m := embeddedMeta(obj); m != nil {
+		return m
 	}
 	return &metav1.ObjectMeta{Name: obj.GetName(), Namespace: obj.GetNamespace(), ResourceVersion: obj.GetResourceVersion()}
 }

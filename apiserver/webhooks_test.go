@@ -426,7 +426,6 @@ func TestWebhookInAPod(t *testing.T) {
 	b.reach = k.dial
 	k.pipe["8443"] = r.Listener.Addr().String()
 	pod := podOn("p", "n1")
-	pod.Labels, pod.Spec.Containers[0].Ports = map[string]string{"app": "hook"}, []corev1.ContainerPort{{Name: "https", ContainerPort: 8443}}
 	b.create(pod)
 	b.mustDo(post("/api/v1/namespaces/default/services", "Service",
 		`"metadata":{"name":"hook"},"spec":{"selector":{"app":"hook"},"ports":[{"port":443,"targetPort":"https"}]}`), 201)
@@ -437,16 +436,7 @@ func TestWebhookInAPod(t *testing.T) {
 	})
 	_, data := b.do(post(configMaps, "ConfigMap", `"metadata":{"name":"a"}`))
 	mustContain(t, data, `no endpoints available for service \"hook\"`)
-	obj, _ := b.client.Reader().Get(key("pods", "p"))
-	stored, err := b.durable.Decode(obj)
-	if err != nil {
-		t.Fatal(err)
-	}
-	running := stored.(*corev1.Pod)
-	running.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
-	if _, err := b.client.UpdateStatus(t.Context(), running); err != nil {
-		t.Fatal(err)
-	}
+	b.behind("hook", "", pod, 8443)
 	for range 3 {
 		_, data = b.do(post(configMaps, "ConfigMap", `"metadata":{"name":"a"}`))
 		mustContain(t, data, `denied the request: no`)

@@ -89,9 +89,9 @@ func (a *Admission) Alone(ctx context.Context, key Key) error {
 func (a *Admission) Heard() bool { return a.hear != nil }
 
 // Warn tells the author of the write.
-func (a *Admission) Warn(text string) {
+func (a *Admission) Warn(texts ...string) {
 	if a.hear != nil {
-		a.hear.Warn(text)
+		a.hear.Warn(texts...)
 	}
 }
 

@@ -12,12 +12,20 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/intstr"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/shoal-edge/shoal/apiserver/streaming"
 	"github.com/shoal-edge/shoal/store"
 )
+
+// Port is a port of a pod, and where the pod is.
+type Port struct {
+	Node            string
+	Namespace, Name string
+	Address         string // of the pod
+	Number          uint16
+}
 
 // Dialer opens a tunnel to a device's HTTP API.
 type Dialer func(ctx context.Context, node string) (net.Conn, error)
@@ -25,80 +33,61 @@ type Dialer func(ctx context.Context, node string) (net.Conn, error)
 // ErrNoDevices is the error of a server that has no links.
 var ErrNoDevices = errors.New("this server cannot reach devices")
 
-// Pod connects to a port of a pod.
-func (d Dialer) Pod(ctx context.Context, pod *corev1.Pod, port uint16) (net.Conn, error) {
+// Dial connects to a port.
+func (d Dialer) Dial(ctx context.Context, p Port) (net.Conn, error) {
 	if d == nil {
 		return nil, ErrNoDevices
 	}
 	backend := &streaming.Backend{
-		Dial:   func(ctx context.Context) (net.Conn, error) { return d(ctx, pod.Spec.NodeName) },
-		Target: (&url.URL{Path: fmt.Sprintf("/portForward/%s/%s", pod.Namespace, pod.Name)}).String(),
+		Dial:   func(ctx context.Context) (net.Conn, error) { return d(ctx, p.Node) },
+		Target: (&url.URL{Path: fmt.Sprintf("/portForward/%s/%s", p.Namespace, p.Name)}).String(),
 	}
-	return backend.DialPort(ctx, port)
+	return backend.DialPort(ctx, p.Number)
 }
 
-// Behind finds a ready pod behind a Service, any of several, and the number that one of the Service's ports has there. The port is a number,
-// a name, or empty for the one without a name. What it says is upstream's wording.
-func Behind(reader store.Reader, service *corev1.Service, port string) (*corev1.Pod, uint16, error) {
-	target, err := targetOf(service, port)
+// Behind finds where one of a Service's ports leads: to a pod that its EndpointSlices say is ready, any of several. The port is a number,
+// a name, or empty for the one without a name. The errors are upstream's wording.
+func Behind(reader store.Reader, service *corev1.Service, port string) (Port, error) {
+	name, err := portName(service, port)
 	if err != nil {
-		return nil, 0, err
+		return Port{}, err
 	}
-	if len(service.Spec.Selector) == 0 {
-		return nil, 0, fmt.Errorf("service %q selects no pods", service.Name)
-	}
-	var ready []*corev1.Pod
-	chosen := labels.SelectorFromSet(service.Spec.Selector)
-	for _, pod := range store.List[corev1.Pod](reader, service.Namespace) {
-		if chosen.Matches(labels.Set(pod.Labels)) && pod.DeletionTimestamp == nil && pod.Spec.NodeName != "" && isReady(pod) {
-			ready = append(ready, pod)
+	var ready []Port
+	for _, slice := range store.List[discoveryv1.EndpointSlice](reader, service.Namespace) {
+		if slice.Labels[discoveryv1.LabelServiceName] != service.Name {
+			continue
+		}
+		for _, p := range slice.Ports {
+			if ptr.Deref(p.Name, "") == name && p.Port != nil {
+				ready = append(ready, readyIn(slice, uint16(*p.Port))...)
+			}
 		}
 	}
 	if len(ready) == 0 {
-		return nil, 0, fmt.Errorf("no endpoints available for service %q", service.Name)
+		return Port{}, fmt.Errorf("no endpoints available for service %q", service.Name)
 	}
-	pod := ready[rand.IntN(len(ready))]
-	number, ok := portOf(pod, target)
-	if !ok {
-		return nil, 0, fmt.Errorf("pod %s has no port %q", pod.Name, target.String())
-	}
-	return pod, number, nil
+	return ready[rand.IntN(len(ready))], nil
 }
 
-// targetOf is where in its pods a port of a Service leads.
-func targetOf(service *corev1.Service, port string) (intstr.IntOrString, error) {
+// readyIn are the pods of a slice that take connections. What is no pod has no device.
+func readyIn(slice *discoveryv1.EndpointSlice, number uint16) (all []Port) {
+	for _, e := range slice.Endpoints {
+		pod := e.TargetRef
+		if !ptr.Deref(e.Conditions.Ready, true) || pod == nil || pod.Kind != "Pod" || e.NodeName == nil || len(e.Addresses) == 0 {
+			continue
+		}
+		all = append(all, Port{Node: *e.NodeName, Namespace: pod.Namespace, Name: pod.Name, Address: e.Addresses[0], Number: number})
+	}
+	return all
+}
+
+// portName is the name of a Service's port that is called by its number or its name.
+func portName(service *corev1.Service, port string) (string, error) {
 	number, err := strconv.ParseUint(port, 10, 16)
 	for _, p := range service.Spec.Ports {
 		if err == nil && uint64(p.Port) == number || err != nil && p.Name == port {
-			if p.TargetPort == (intstr.IntOrString{}) {
-				return intstr.FromInt32(p.Port), nil
-			}
-			return p.TargetPort, nil
+			return p.Name, nil
 		}
 	}
-	return intstr.IntOrString{}, fmt.Errorf("no service port %s found for service %q", strconv.Quote(port), service.Name)
-}
-
-func isReady(pod *corev1.Pod) bool {
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodReady {
-			return condition.Status == corev1.ConditionTrue
-		}
-	}
-	return false
-}
-
-// portOf is the number of a Service's target port at a pod.
-func portOf(pod *corev1.Pod, target intstr.IntOrString) (uint16, bool) {
-	if target.Type == intstr.Int {
-		return uint16(target.IntVal), target.IntVal > 0
-	}
-	for _, container := range pod.Spec.Containers {
-		for _, port := range container.Ports {
-			if port.Name == target.StrVal {
-				return uint16(port.ContainerPort), true
-			}
-		}
-	}
-	return 0, false
+	return "", fmt.Errorf("no service port %s found for service %q", strconv.Quote(port), service.Name)
 }

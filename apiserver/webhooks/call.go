@@ -168,9 +168,9 @@ func (c *Caller) dialService(ctx context.Context, reader store.Reader, namespace
 	if service.Spec.Type == corev1.ServiceTypeExternalName {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(service.Spec.ExternalName, strconv.Itoa(int(port))))
 	}
-	pod, number, err := reach.Behind(reader, service, strconv.Itoa(int(port)))
+	at, err := reach.Behind(reader, service, strconv.Itoa(int(port)))
 	if err != nil {
 		return nil, err
 	}
-	return c.cfg.DialDevice.Pod(ctx, pod, number)
+	return c.cfg.DialDevice.Dial(ctx, at)
 }

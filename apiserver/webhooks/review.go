@@ -33,15 +33,6 @@ type request struct {
 	scale           func(api.Object) (runtime.Object, error)
 }
 
-// hearer passes on what is said of a write.
-type hearer struct{ *store.Admission }
-
-func (h hearer) Warn(texts ...string) {
-	for _, text := range texts {
-		h.Admission.Warn(text)
-	}
-}
-
 // inside is who the server's own controllers are to webhooks: what they are called where they are a process of their own.
 var inside = &access.User{Name: "system:kube-controller-manager", Groups: []string{"system:authenticated"}}
 
@@ -51,7 +42,7 @@ func (c *Caller) newRequest(ctx context.Context, a *store.Admission) *request {
 		user = inside
 	}
 	r := &request{
-		operation: a.Operation, as: a.As, sub: a.Subresource, object: a.Object, old: a.Old, dryRun: a.DryRun, user: user, reader: a.Reader, hear: hearer{a},
+		operation: a.Operation, as: a.As, sub: a.Subresource, object: a.Object, old: a.Old, dryRun: a.DryRun, user: user, reader: a.Reader, hear: a,
 		scale: c.cfg.Scale,
 	}
 	r.namespace, r.name = r.subject().GetNamespace(), r.subject().GetName()

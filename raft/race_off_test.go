@@ -1,7 +1,0 @@
-//go:build !race
-
-package raft
-
-import "testing"
-
-func movesAServer(*testing.T) {}
