@@ -12,11 +12,14 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"weak"
+
+	"github.com/shoal-edge/shoal/apiserver/openapipack"
 )
 
 // documents are the OpenAPI documents, compressed: they cost no memory until somebody asks for one.
 //
-//go:embed openapi/*.json.gz openapi/v2/*.gz
+//go:embed openapi/*.zst openapi/v2/*.zst
 var documents embed.FS
 
 // The two forms of the v2 document.
@@ -29,11 +32,55 @@ const (
 type document struct {
 	file string
 	hash string
+
+	mu     sync.Mutex
+	zipped weak.Pointer[[]byte] // for as long as somebody is given it
+}
+
+// unpack is the document as it is.
+func (d *document) unpack() ([]byte, error) {
+	read := func(file string, base []byte) ([]byte, error) {
+		data, err := documents.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		return openapipack.Unpack(data, base)
+	}
+	const baseFile = "openapi/" + openapipack.Base + openapipack.Suffix
+	base, err := read(baseFile, nil)
+	if err != nil || d.file == baseFile {
+		return base, err
+	}
+	return read(d.file, base)
+}
+
+// gzip is the document as clients are given it. All those who are given it at the same time share one copy.
+func (d *document) gzip() (*[]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if zipped := d.zipped.Value(); zipped != nil {
+		return zipped, nil
+	}
+	data, err := d.unpack()
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	if _, err := z.Write(data); err != nil {
+		return nil, err
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	zipped := bytes.Clone(out.Bytes())
+	d.zipped = weak.Make(&zipped)
+	return &zipped, nil
 }
 
 // openAPI finds the documents: those of v3 by the path of their group and version, such as "apis/apps/v1".
-var openAPI = sync.OnceValue(func() map[string]document {
-	all := map[string]document{}
+var openAPI = sync.OnceValue(func() map[string]*document {
+	all := map[string]*document{}
 	err := fs.WalkDir(documents, "openapi", func(file string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
@@ -43,11 +90,11 @@ var openAPI = sync.OnceValue(func() map[string]document {
 			return err
 		}
 		sum := sha256.Sum256(data)
-		name := strings.TrimSuffix(strings.TrimPrefix(file, "openapi/"), ".gz")
+		name := strings.TrimSuffix(strings.TrimPrefix(file, "openapi/"), openapipack.Suffix)
 		if !isV2(name) {
 			name = strings.ReplaceAll(strings.TrimSuffix(name, ".json"), "__", "/")
 		}
-		all[name] = document{file: file, hash: strings.ToUpper(hex.EncodeToString(sum[:]))}
+		all[name] = &document{file: file, hash: strings.ToUpper(hex.EncodeToString(sum[:]))}
 		return nil
 	})
 	if err != nil {
@@ -109,8 +156,8 @@ func (s *Server) serveOpenAPI(w http.ResponseWriter, req *request, name string) 
 	return s.serveDocument(w, req, doc, mediaJSON)
 }
 
-// serveDocument answers with a document as it is stored, compressed, and unpacks it only for a client that cannot.
-func (s *Server) serveDocument(w http.ResponseWriter, req *request, doc document, media string) error {
+// serveDocument answers with a document, compressed unless the client cannot read that.
+func (s *Server) serveDocument(w http.ResponseWriter, req *request, doc *document, media string) error {
 	etag := `"` + doc.hash + `"`
 	w.Header().Set("Etag", etag)
 	w.Header().Set("Vary", "Accept, Accept-Encoding")
@@ -119,16 +166,16 @@ func (s *Server) serveDocument(w http.ResponseWriter, req *request, doc document
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	data, err := documents.ReadFile(doc.file)
+	zipped, err := doc.gzip()
 	if err != nil {
 		return fmt.Errorf("apiserver: %w", err)
 	}
 	if strings.Contains(req.Header.Get("Accept-Encoding"), "gzip") {
 		w.Header().Set("Content-Encoding", "gzip")
-		_, _ = w.Write(data) // the client has gone: there is nobody to tell
+		_, _ = w.Write(*zipped) // the client has gone: there is nobody to tell
 		return nil
 	}
-	unpacked, err := gzip.NewReader(bytes.NewReader(data))
+	unpacked, err := gzip.NewReader(bytes.NewReader(*zipped))
 	if err != nil {
 		return fmt.Errorf("apiserver: %w", err)
 	}

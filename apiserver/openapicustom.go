@@ -101,7 +101,7 @@ func customDocument(path string, versions []*custom.Version) (node, error) {
 
 // metaSchemas are the schemas that those of all kinds refer to.
 func metaSchemas() (node, error) {
-	data, err := unpack(openAPI()[metaSource])
+	data, err := openAPI()[metaSource].unpack()
 	if err != nil {
 		return nil, err
 	}

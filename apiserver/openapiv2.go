@@ -46,7 +46,7 @@ func (s *Server) serveOpenAPIv2(w http.ResponseWriter, req *request) error {
 
 // serveMergedOpenAPIv2 answers with the embedded document and the defined kinds in it. The Protobuf form knows the kinds that are always
 // served only.
-func (s *Server) serveMergedOpenAPIv2(w http.ResponseWriter, req *request, doc document, versions []*custom.Version) error {
+func (s *Server) serveMergedOpenAPIv2(w http.ResponseWriter, req *request, doc *document, versions []*custom.Version) error {
 	etag := `"` + doc.hash[:32] + customHash(versions)[:32] + `"`
 	w.Header().Set("Etag", etag)
 	w.Header().Set("Vary", "Accept, Accept-Encoding")
@@ -58,7 +58,7 @@ func (s *Server) serveMergedOpenAPIv2(w http.ResponseWriter, req *request, doc d
 	if err != nil {
 		return fmt.Errorf("apiserver: describe defined kinds: %w", err)
 	}
-	embedded, err := unpack(doc)
+	embedded, err := doc.unpack()
 	if err != nil {
 		return fmt.Errorf("apiserver: %w", err)
 	}
@@ -79,18 +79,6 @@ func (s *Server) serveMergedOpenAPIv2(w http.ResponseWriter, req *request, doc d
 		}
 	}
 	return nil
-}
-
-func unpack(doc document) ([]byte, error) {
-	data, err := documents.ReadFile(doc.file)
-	if err != nil {
-		return nil, err
-	}
-	unpacked, err := gzip.NewReader(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(unpacked)
 }
 
 // splice puts the members of two JSON objects into those of the document. Only the document's own paths start with a slash.

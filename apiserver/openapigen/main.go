@@ -3,8 +3,6 @@
 package main
 
 import (
-	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/apiserver/openapigen/own"
+	"github.com/shoal-edge/shoal/apiserver/openapipack"
 	"github.com/shoal-edge/shoal/apiserver/reviews"
 )
 
@@ -36,13 +35,14 @@ func run(out string) error {
 		return fmt.Errorf("find k8s.io/kubernetes: %w", err)
 	}
 	module, version, _ := strings.Cut(strings.TrimSpace(string(found)), "\n")
-	if err := writeV2(module, version, filepath.Join(out, "v2")); err != nil {
+	documents, err := describeV2(module, version)
+	if err != nil {
 		return err
 	}
 	specs := filepath.Join(module, "api", "openapi-spec", "v3")
 	for gv, paths := range servedPaths() {
 		if strings.HasSuffix(gv.Group, own.Suffix) {
-			if err := describeOwn(specs, out, gv); err != nil {
+			if documents["apis__"+gv.Group+"__"+gv.Version+".json"], err = describeOwn(specs, gv); err != nil {
 				return fmt.Errorf("%s: %w", gv, err)
 			}
 			continue
@@ -51,8 +51,26 @@ func run(out string) error {
 		if gv.Group == "" {
 			name = "api__" + gv.Version
 		}
-		if err := trim(filepath.Join(specs, name+"_openapi.json"), filepath.Join(out, name+".json.gz"), paths); err != nil {
+		if documents[name+".json"], err = trim(filepath.Join(specs, name+"_openapi.json"), paths); err != nil {
 			return fmt.Errorf("%s: %w", gv, err)
+		}
+	}
+	return write(documents, out)
+}
+
+// write compresses the documents, which have the names of their files.
+func write(documents map[string][]byte, out string) error {
+	for name, document := range documents {
+		base := documents[openapipack.Base]
+		if name == openapipack.Base {
+			base = nil
+		}
+		packed, err := openapipack.Pack(document, base)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err := os.WriteFile(filepath.Join(out, name+openapipack.Suffix), packed, 0o644); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -107,17 +125,17 @@ type document struct {
 	} `json:"components"`
 }
 
-func trim(from, to string, keep map[string]bool) error {
+func trim(from string, keep map[string]bool) ([]byte, error) {
 	doc, err := read(from)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for path := range doc.Paths {
 		if !keep[path] {
 			delete(doc.Paths, path)
 		}
 	}
-	return doc.write(to)
+	return doc.encode()
 }
 
 func read(from string) (*document, error) {
@@ -132,31 +150,27 @@ func read(from string) (*document, error) {
 	return &doc, nil
 }
 
-// write keeps the schemas that the paths reach.
-func (doc *document) write(to string) error {
+// encode makes the document, with the schemas that the paths reach.
+func (doc *document) encode() ([]byte, error) {
 	reached := map[string]any{}
 	reach(doc.Paths, doc.Components.Schemas, reached)
 	doc.Components.Schemas = reached
-	trimmed, err := json.Marshal(doc)
-	if err != nil {
-		return err
-	}
-	return compress(trimmed, to)
+	return json.Marshal(doc)
 }
 
-// describeOwn writes the document of a group of shoal's own.
-func describeOwn(specs, out string, gv schema.GroupVersion) error {
+// describeOwn makes the document of a group of shoal's own.
+func describeOwn(specs string, gv schema.GroupVersion) ([]byte, error) {
 	doc, err := read(filepath.Join(specs, own.TemplateDocument+"_openapi.json"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	sources, err := sourceFolder()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	schemas, err := own.Schemas(sources, own.V3())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for name, schema := range schemas {
 		doc.Components.Schemas[name] = schema
@@ -173,14 +187,14 @@ func describeOwn(specs, out string, gv schema.GroupVersion) error {
 		}
 		made, err := own.Paths(k, upstream)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for path, operations := range made {
 			paths[path] = operations.(map[string]any)
 		}
 	}
 	doc.Paths = paths
-	return doc.write(filepath.Join(out, "apis__"+gv.Group+"__"+gv.Version+".json.gz"))
+	return doc.encode()
 }
 
 // sourceFolder is where shoal's module is.
@@ -221,19 +235,4 @@ func walk(v any, visit func(map[string]any)) {
 			walk(child, visit)
 		}
 	}
-}
-
-func compress(data []byte, to string) error {
-	var buf bytes.Buffer
-	z, err := gzip.NewWriterLevel(&buf, gzip.BestCompression)
-	if err != nil {
-		return err
-	}
-	if _, err := z.Write(data); err != nil {
-		return err
-	}
-	if err := z.Close(); err != nil {
-		return err
-	}
-	return os.WriteFile(to, buf.Bytes(), 0o644)
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/shoal-edge/shoal/apiserver/openapigen/own"
 )
 
-// writeV2 makes the one OpenAPI v2 document, in its JSON and its Protobuf form.
-func writeV2(module, version, out string) error {
+// describeV2 makes the one OpenAPI v2 document, in its JSON and its Protobuf form.
+func describeV2(module, version string) (map[string][]byte, error) {
 	data, err := os.ReadFile(filepath.Join(module, "api", "openapi-spec", "swagger.json"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var doc map[string]any
 	if err := json.Unmarshal(data, &doc); err != nil {
-		return fmt.Errorf("parse swagger.json: %w", err)
+		return nil, fmt.Errorf("parse swagger.json: %w", err)
 	}
 	keep := map[string]bool{"/version/": true}
 	for _, paths := range servedPaths() {
@@ -31,7 +31,7 @@ func writeV2(module, version, out string) error {
 	}
 	paths := doc["paths"].(map[string]any)
 	if err := addOwnV2(doc); err != nil {
-		return err
+		return nil, err
 	}
 	for path := range paths {
 		if !keep[path] {
@@ -45,19 +45,17 @@ func writeV2(module, version, out string) error {
 	}
 	doc["info"] = map[string]any{"title": "Kubernetes", "version": version}
 	if data, err = json.Marshal(doc); err != nil {
-		return err
-	}
-	if err := compress(data, filepath.Join(out, "swagger.json.gz")); err != nil {
-		return err
+		return nil, err
 	}
 	parsed, err := openapiv2.ParseDocument(data)
 	if err != nil {
-		return fmt.Errorf("read swagger.json as Protobuf: %w", err)
+		return nil, fmt.Errorf("read swagger.json as Protobuf: %w", err)
 	}
-	if data, err = (proto.MarshalOptions{Deterministic: true}).Marshal(parsed); err != nil {
-		return err
+	binary, err := proto.MarshalOptions{Deterministic: true}.Marshal(parsed)
+	if err != nil {
+		return nil, err
 	}
-	return compress(data, filepath.Join(out, "swagger.pb.gz"))
+	return map[string][]byte{filepath.Join("v2", "swagger.json"): data, filepath.Join("v2", "swagger.pb"): binary}, nil
 }
 
 // addOwnV2 adds shoal's own kinds to the document.
