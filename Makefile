@@ -195,7 +195,7 @@ bin/tools/golangci-lint: tools/lint/go.mod
 
 .PHONY: bench
 bench: ## all benchmarks, in Go's own format (BENCH=regexp BENCHTIME=1s COUNT=1)
-	@tools/deps.sh ip=iproute2 nft=nftables catatonit=catatonit etcd=etcd-server mkfs.ext4=e2fsprogs
+	@tools/deps.sh ip=iproute2 nft=nftables catatonit=catatonit etcd=etcd-server casync=casync mkfs.ext4=e2fsprogs
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) -timeout 1h ./...
 	cd test/logstore && go test -mod=mod -tags grpcnotrace,shoal_bench -bench '$(BENCH)' -benchtime $(BENCHTIME) -count $(COUNT) -timeout 1h .
 

@@ -196,7 +196,23 @@ func checkArtifact(a *firmwarev1.Artifact, hardware []string, path *field.Path) 
 	errs = append(errs, checkURL(a.URL, path.Child("url"))...)
 	errs = append(errs, atLeast(1, a.Size, path.Child("size"))...)
 	if !digest().MatchString(a.SHA256) {
-		errs = append(errs, field.Invalid(path.Child("sha256"), a.SHA256, "must be 64 lower-case hexadecimal digits"))
+		errs = append(errs, field.Invalid(path.Child("sha256"), a.SHA256, notDigest))
+	}
+	if a.Chunks != nil {
+		errs = append(errs, checkChunks(a.Chunks, path.Child("chunks"))...)
+	}
+	return errs
+}
+
+const notDigest = "must be 64 lower-case hexadecimal digits"
+
+func checkChunks(c *firmwarev1.Chunks, path *field.Path) field.ErrorList {
+	errs := checkURL(c.URL, path.Child("url"))
+	if most := min(c.Size, firmwarev1.MaxIndex); c.IndexSize < 1 || c.IndexSize > most {
+		errs = append(errs, field.Invalid(path.Child("indexSize"), c.IndexSize, "must be at least 1, and no more than size and 64 MiB"))
+	}
+	if !digest().MatchString(c.IndexSHA256) {
+		errs = append(errs, field.Invalid(path.Child("indexSHA256"), c.IndexSHA256, notDigest))
 	}
 	return errs
 }

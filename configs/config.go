@@ -212,6 +212,12 @@ type Firmware struct {
 	Version string `yaml:"version"`
 	// Root is a file with the TUF root that the device trusts (root.json). With it, it installs only what was signed under that root.
 	Root string `yaml:"root"`
+	// Rate is how much firmware this device fetches from outside its network, in bytes a second, as a Kubernetes quantity such as 64Ki.
+	// Default: no limit.
+	Rate string `yaml:"rate"`
+	// Artifacts is a folder with firmware that was brought by 'shoal firmware import', for this device and its neighbours. Default:
+	// artifacts in the data folder.
+	Artifacts string `yaml:"artifacts"`
 	// Tries is how many boots a release has to come up. Default: 3.
 	Tries       int         `yaml:"tries"`
 	UBoot       UBoot       `yaml:"uboot"`

@@ -39,7 +39,8 @@ const (
 	DefaultSelf            = "self" // in the data folder
 	DefaultAutoboot        = "/boot/autoboot.txt"
 	DefaultEntries         = "/boot/loader/entries"
-	DefaultImageSeeds      = "images" // in the data folder
+	DefaultImageSeeds      = "images"    // in the data folder
+	DefaultArtifacts       = "artifacts" // there too
 )
 
 // The kinds of links, as agent.links lists them.
@@ -93,6 +94,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Agent.Firmware.Self.Dir == "" {
 		c.Agent.Firmware.Self.Dir = filepath.Join(c.DataDir, DefaultSelf)
+	}
+	if c.Agent.Firmware.Artifacts == "" {
+		c.Agent.Firmware.Artifacts = filepath.Join(c.DataDir, DefaultArtifacts)
 	}
 	if c.Agent.ImageSeeds == "" {
 		c.Agent.ImageSeeds = filepath.Join(c.DataDir, DefaultImageSeeds)

@@ -108,6 +108,9 @@ func (s *Server) NodePortRange() (first, last int32, err error) {
 }
 
 func (f *Firmware) validate() error {
+	if err := absolute("agent.firmware.artifacts", f.Artifacts); err != nil {
+		return err
+	}
 	if f.Backend == "" && f.HardwareID == "" {
 		return nil
 	}
@@ -118,6 +121,9 @@ func (f *Firmware) validate() error {
 		return fmt.Errorf("agent.firmware.root %q must be an absolute path", f.Root)
 	case f.Tries < 0 || f.Tries > 100:
 		return fmt.Errorf("agent.firmware.tries %d must be from 1 to 100", f.Tries)
+	}
+	if err := checkRate("agent.firmware.rate", f.Rate); err != nil {
+		return err
 	}
 	switch f.Backend {
 	case "uboot":
@@ -130,6 +136,14 @@ func (f *Firmware) validate() error {
 		return absolute("agent.firmware.self.dir", f.Self.Dir)
 	}
 	return fmt.Errorf("agent.firmware.backend %q must be uboot, tryboot, systemd-boot or self", f.Backend)
+}
+
+// checkRate checks a number of bytes a second; an empty one is no limit.
+func checkRate(name, text string) error {
+	if q, err := resource.ParseQuantity(text); text != "" && (err != nil || q.Value() < 1024 || q.Value() > 1<<30) {
+		return fmt.Errorf("%s %q must be a quantity between 1Ki and 1Gi, in bytes a second", name, text)
+	}
+	return nil
 }
 
 func (u *UBoot) validate() error {
@@ -218,8 +232,8 @@ func (a *Agent) validate() error {
 	if err := validateBrokers("agent.mqtt", a.MQTT.Brokers, a.MQTT.CAFile); err != nil {
 		return err
 	}
-	if q, err := resource.ParseQuantity(a.BulkRate); a.BulkRate != "" && (err != nil || q.Value() < 1024 || q.Value() > 1<<30) {
-		return fmt.Errorf("agent.bulkRate %q must be a quantity between 1Ki and 1Gi, in bytes a second", a.BulkRate)
+	if err := checkRate("agent.bulkRate", a.BulkRate); err != nil {
+		return err
 	}
 	if a.Idle != IdleNormal && a.Idle != IdleFrugal {
 		return fmt.Errorf("agent.idle %q must be %s or %s", a.Idle, IdleNormal, IdleFrugal)

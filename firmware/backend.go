@@ -40,8 +40,14 @@ type Slot interface {
 	Close() error
 }
 
+// Source is a slot that is only read.
+type Source interface {
+	io.ReaderAt
+	io.Closer
+}
+
 // Backend is how a device is booted: one bootloader's A and B. A second one with the same promises passes the suite in
-// firmware/conformance. Its methods are called by one goroutine.
+// firmware/conformance. But for Read, its methods are called by one goroutine.
 type Backend interface {
 	Name() string
 	// Boot reads the record.
@@ -49,6 +55,8 @@ type Backend interface {
 	// Open opens the slot that does not run, for writing if it is to be filled. It fails for the one that runs, and while the slot is
 	// being tried.
 	Open(ctx context.Context, slot string) (Slot, error)
+	// Read opens a slot to be read, also the one that runs. It may be called by several goroutines.
+	Read(ctx context.Context, slot string) (Source, error)
 	// Arm has the next boots try a slot, up to so many times, before they fall back to the default one. It is one write: after a power
 	// cut it has happened or not.
 	Arm(ctx context.Context, slot string, tries int) error

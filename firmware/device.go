@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	"github.com/shoal-edge/shoal/api/tagged"
 	"github.com/shoal-edge/shoal/firmware/trust"
@@ -39,6 +41,12 @@ type Config struct {
 	Version string
 	// HTTP fetches artifacts. Nil: a client of its own.
 	HTTP *http.Client
+	// Rate bounds what is fetched from outside the network, in bytes a second. 0: no bound.
+	Rate int64
+	// Neighbours are the devices of the same network. May be nil.
+	Neighbours Neighbours
+	// Artifacts are those that were brought. Empty: none.
+	Artifacts Artifacts
 	// Check runs the health checks of an assignment once. Reached: the control plane is connected now. Both may be nil.
 	Check   func(ctx context.Context, h *firmwarev1.Health) error
 	Reached func() bool
@@ -63,6 +71,8 @@ type Device struct {
 	nonce  string
 	asked  time.Time // by the monotonic clock
 	judged time.Duration
+	have   int64 // bytes of the artifact that are in the slot
+	limit  *rate.Limiter
 
 	mu        sync.Mutex
 	told      firmwarev1.DeviceFirmwareSpec
@@ -71,6 +81,7 @@ type Device struct {
 	interrupt func() // ends a download whose release is not wanted any more
 	working   string // the assignment that is downloaded
 	status    firmwarev1.DeviceFirmwareStatus
+	holds     map[string]holding // by the SHA-256
 }
 
 // New opens the journal.
@@ -94,11 +105,19 @@ func New(cfg Config) (*Device, error) {
 	if damaged != "" {
 		cfg.Logger.Error("the firmware journal is damaged and was set aside; the bootloader's record says what is safe", "aside", damaged)
 	}
-	return &Device{cfg: cfg, journal: journal, record: record, wake: make(chan struct{}, 1)}, nil
+	d := &Device{cfg: cfg, journal: journal, record: record, wake: make(chan struct{}, 1)}
+	if cfg.Rate > 0 {
+		d.limit = rate.NewLimiter(rate.Limit(cfg.Rate), int(max(cfg.Rate/4, 1<<10)))
+	}
+	d.publish()
+	return d, nil
 }
 
 // SetReporter sets where statuses go, before Run.
 func (d *Device) SetReporter(report func(firmwarev1.DeviceFirmwareStatus)) { d.cfg.Report = report }
+
+// SetNeighbours sets whom to share with, before Run.
+func (d *Device) SetNeighbours(n Neighbours) { d.cfg.Neighbours = n }
 
 // SetCheck sets the health checks, before Run.
 func (d *Device) SetCheck(check func(ctx context.Context, h *firmwarev1.Health) error) {
@@ -192,6 +211,7 @@ func (d *Device) live(ctx context.Context) error {
 			d.cfg.Logger.Info("firmware", "state", record.State, "reason", record.Reason, "message", record.Message, "slot", record.Slot)
 		}
 		d.record = record
+		d.publish()
 		if last, err = d.carryOut(ctx, action, &told); err != nil {
 			return err
 		}
@@ -235,6 +255,7 @@ func (d *Device) carryOut(ctx context.Context, action Action, told *firmwarev1.D
 	backend := d.cfg.Backend
 	switch action {
 	case Download:
+		d.have = d.record.Written
 		d.report()
 		return d.download(ctx)
 	case Ask:
@@ -328,7 +349,7 @@ func (d *Device) report() {
 	if a := r.Assignment; a != nil {
 		s.Assignment = a.ID
 		if r.State == firmwarev1.Downloading {
-			s.Percent = int32(r.Written * 100 / max(1, a.Artifact.Size))
+			s.Percent = int32(d.have * 100 / max(1, a.Artifact.Size))
 		}
 	}
 	if r.State == firmwarev1.Staged {

@@ -7,34 +7,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"strconv"
-	"strings"
-	"time"
 )
 
 const (
-	chunkSize  = 256 << 10 // what is read and written at once
-	journalGap = 16 << 20  // how much is written between two notes in the journal
+	pieceSize = 256 << 10 // what is read and written at once
+	syncGap   = 16 << 20  // how much is written before it has to be on the medium
 )
 
-// newClient bounds every wait but that for the body, which may take days on a slow link; a body that stands still is ended by download.
-func newClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   30 * time.Second,
-		ResponseHeaderTimeout: time.Minute,
-		IdleConnTimeout:       time.Second,
-	}}
-}
-
-// errMedium is an error of the slot, not of the network.
-var errMedium = errors.New("the slot")
+// Errors that no other attempt mends: of the slot, of the journal, and of the form in which the release is offered.
+var (
+	errMedium  = errors.New("the slot")
+	errJournal = errors.New("the journal")
+	errChunks  = errors.New("the chunks")
+)
 
 // download fills the slot, from where it was, and reads it back from the medium. The network may be gone for days meanwhile.
-func (d *Device) download(ctx context.Context) (outcome, error) {
+func (d *Device) download(ctx context.Context) (out outcome, err error) {
 	a := d.record.Assignment
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -54,14 +42,22 @@ func (d *Device) download(ctx context.Context) (outcome, error) {
 	if err != nil {
 		return outcome{Failed, "NoSlot", err.Error()}, nil
 	}
-	out, err := d.fillAndProve(ctx, slot)
+	if n := d.cfg.Neighbours; n != nil {
+		end := n.Turn(ctx, Name(a.Artifact.SHA256), func(neighbour string) {
+			d.record.Message = "waiting for " + neighbour + ", which fetches it"
+			d.report()
+		})
+		d.record.Message = ""
+		defer func() { end(out.event == Finished) }()
+	}
+	out, err = d.fillAndProve(ctx, slot)
 	return out, errors.Join(err, slot.Close())
 }
 
 func (d *Device) fillAndProve(ctx context.Context, slot Slot) (outcome, error) {
 	a := d.record.Assignment
 	for again := false; ; again = true {
-		if err := d.fill(ctx, slot); err != nil {
+		if err := d.fill(ctx, slot, again); err != nil {
 			switch {
 			case ctx.Err() != nil:
 				return outcome{}, nil
@@ -89,19 +85,53 @@ func (d *Device) fillAndProve(ctx context.Context, slot Slot) (outcome, error) {
 	}
 }
 
-// fill fetches what is missing, through all failures of the network.
-func (d *Device) fill(ctx context.Context, slot Slot) error {
-	pause := retryFirst
-	for d.record.Written < d.record.Assignment.Artifact.Size {
-		before := d.record.Written
-		err := d.fetch(ctx, slot)
-		if err == nil {
-			continue
-		}
-		if ctx.Err() != nil || errors.Is(err, errMedium) || errors.Is(err, errJournal) {
+// fill fetches what is missing, through all failures of the network. alone: nobody but the release's own server is asked.
+func (d *Device) fill(ctx context.Context, slot Slot, alone bool) error {
+	a := &d.record.Assignment.Artifact
+	d.have = d.record.Written
+	if a.Chunks != nil && d.record.Written == 0 {
+		err := d.assemble(ctx, slot)
+		if !errors.Is(err, errChunks) {
 			return err
 		}
-		if d.record.Written > before {
+		d.cfg.Logger.Warn("the release's chunks cannot be used, all of it is fetched", "err", err)
+		d.have = 0
+	}
+	return d.persist(ctx, func() error {
+		if !alone {
+			for _, s := range d.nearby() {
+				body, err := s.open(ctx, d.record.Written, toEnd)
+				if err == nil {
+					err = errors.Join(d.stream(slot, body), body.Close())
+				}
+				if err == nil || ctx.Err() != nil || errors.Is(err, errMedium) || errors.Is(err, errJournal) {
+					return err
+				}
+				d.cfg.Logger.Debug("a source of firmware has not all of it", "source", s.name, "err", err)
+			}
+		}
+		body, _, err := d.get(ctx, a.URL, d.record.Written, toEnd)
+		if err != nil {
+			return err
+		}
+		return errors.Join(d.stream(slot, body), body.Close())
+	})
+}
+
+// persist tries until it succeeds, and waits longer between attempts that get nothing.
+func (d *Device) persist(ctx context.Context, attempt func() error) error {
+	pause := retryFirst
+	for {
+		before := d.have
+		err := attempt()
+		if err == nil {
+			d.record.Message = ""
+			return nil
+		}
+		if ctx.Err() != nil || errors.Is(err, errMedium) || errors.Is(err, errJournal) || errors.Is(err, errChunks) {
+			return err
+		}
+		if d.have > before {
 			pause = retryFirst
 		}
 		d.record.Message = "waiting for the artifact: " + err.Error()
@@ -111,35 +141,21 @@ func (d *Device) fill(ctx context.Context, slot Slot) error {
 		}
 		pause = min(2*pause, retryMost)
 	}
-	d.record.Message = ""
-	return nil
 }
 
-var errJournal = errors.New("the journal")
-
-// fetch gets the artifact from where the slot ends until it is whole or the connection fails.
-func (d *Device) fetch(ctx context.Context, slot Slot) error {
-	a := &d.record.Assignment.Artifact
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	body, err := d.open(ctx, a.URL, d.record.Written)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = body.Close() }()
-	stalled := time.AfterFunc(time.Minute, cancel)
-	defer stalled.Stop()
-	buffer, at, saved := make([]byte, chunkSize), d.record.Written, d.record.Written
-	for at < a.Size {
-		n, readErr := io.ReadFull(body, buffer[:min(chunkSize, a.Size-at)])
+// stream writes what comes after what the slot has, until it is whole or nothing comes any more.
+func (d *Device) stream(slot Slot, body io.Reader) error {
+	size := d.record.Assignment.Artifact.Size
+	buffer, at, saved := make([]byte, pieceSize), d.record.Written, d.record.Written
+	for at < size {
+		n, readErr := io.ReadFull(body, buffer[:min(pieceSize, size-at)])
 		if n > 0 {
-			stalled.Reset(time.Minute)
 			if _, err := slot.WriteAt(buffer[:n], at); err != nil {
 				return fmt.Errorf("%w: %w", errMedium, err)
 			}
 			at += int64(n)
 		}
-		if readErr != nil || at == a.Size || at-saved >= journalGap {
+		if readErr != nil || at == size || at-saved >= syncGap {
 			if err := d.keep(slot, at); err != nil {
 				return err
 			}
@@ -157,7 +173,7 @@ func (d *Device) keep(slot Slot, written int64) error {
 	if err := slot.Sync(); err != nil {
 		return fmt.Errorf("%w: %w", errMedium, err)
 	}
-	d.record.Written = written
+	d.record.Written, d.have = written, written
 	if err := d.journal.Save(d.record); err != nil {
 		return fmt.Errorf("%w: %w", errJournal, err)
 	}
@@ -165,40 +181,14 @@ func (d *Device) keep(slot Slot, written int64) error {
 	return nil
 }
 
-// open asks for the artifact from an offset on (RFC 9110, section 14).
-func (d *Device) open(ctx context.Context, url string, offset int64) (io.ReadCloser, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	if offset > 0 {
-		request.Header.Set("Range", "bytes="+strconv.FormatInt(offset, 10)+"-")
-	}
-	response, err := d.cfg.HTTP.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case response.StatusCode == http.StatusPartialContent &&
-		strings.HasPrefix(response.Header.Get("Content-Range"), "bytes "+strconv.FormatInt(offset, 10)+"-"):
-		return response.Body, nil
-	case response.StatusCode == http.StatusOK: // a server that knows no ranges
-		if _, err := io.CopyN(io.Discard, response.Body, offset); err != nil {
-			return nil, errors.Join(err, response.Body.Close())
-		}
-		return response.Body, nil
-	}
-	return nil, errors.Join(fmt.Errorf("%s: %s", url, response.Status), response.Body.Close())
-}
-
 // digestOf reads a slot's first bytes from the medium.
 func digestOf(ctx context.Context, slot Slot, size int64) (string, error) {
-	sum, buffer := sha256.New(), make([]byte, chunkSize)
+	sum, buffer := sha256.New(), make([]byte, pieceSize)
 	for at := int64(0); at < size; {
 		if err := ctx.Err(); err != nil {
 			return "", err
 		}
-		n, err := slot.ReadAt(buffer[:min(chunkSize, size-at)], at)
+		n, err := slot.ReadAt(buffer[:min(pieceSize, size-at)], at)
 		if n == 0 && err != nil {
 			return "", err
 		}

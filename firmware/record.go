@@ -42,6 +42,8 @@ type Installed struct {
 	Version string `json:"version"`
 	Counter int64  `json:"counter"`
 	SHA256  string `json:"sha256"`
+	// Size is the artifact's, in bytes.
+	Size int64 `json:"size,omitempty"`
 	// Whole: it was read back from the medium and is what it should be.
 	Whole bool `json:"whole,omitempty"`
 }
@@ -66,4 +68,9 @@ func (r *Record) install(slot string, what Installed) {
 func (r *Record) failed(state firmwarev1.State, reason, message string) {
 	r.State, r.Reason, r.Message = state, reason, message
 	r.Told, r.Doomed, r.Written = false, false, 0
+}
+
+// installed is what a slot holds of an assignment.
+func installed(a *firmwarev1.Assignment, whole bool) Installed {
+	return Installed{Version: a.Version, Counter: a.Counter, SHA256: a.Artifact.SHA256, Size: a.Artifact.Size, Whole: whole}
 }

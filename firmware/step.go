@@ -117,7 +117,7 @@ func offer(r Record, in Input) (Record, Action) {
 	running, there := r.Slots[in.Boot.Booted], r.Slots[in.Other]
 	switch {
 	case running.Whole && running.SHA256 == in.Told.Artifact.SHA256:
-		r.install(in.Boot.Booted, Installed{in.Told.Version, in.Told.Counter, in.Told.Artifact.SHA256, true})
+		r.install(in.Boot.Booted, installed(in.Told, true))
 		r.State = firmwarev1.Confirmed
 		return r, Nothing
 	case there.Whole && there.SHA256 == in.Told.Artifact.SHA256: // from an earlier attempt; it is read again before it is used
@@ -126,7 +126,7 @@ func offer(r Record, in Input) (Record, Action) {
 		r.Written = 0
 	}
 	r.State, r.Slot = firmwarev1.Downloading, in.Other
-	r.install(in.Other, Installed{in.Told.Version, in.Told.Counter, in.Told.Artifact.SHA256, false})
+	r.install(in.Other, installed(in.Told, false))
 	return r, Download
 }
 
@@ -164,7 +164,7 @@ func downloading(r Record, in Input) (Record, Action) {
 	}
 	if r.Slot != in.Other { // another slot runs than when this began
 		r.State, r.Slot, r.Written = firmwarev1.Downloading, in.Other, 0
-		r.install(in.Other, Installed{r.Assignment.Version, r.Assignment.Counter, r.Assignment.Artifact.SHA256, false})
+		r.install(in.Other, installed(r.Assignment, false))
 	}
 	return r, Download
 }
@@ -247,7 +247,7 @@ func committed(r Record, in Input) (Record, Action) {
 	}
 	a := r.Assignment
 	r.State, r.Reason, r.Message, r.Told, r.Written = firmwarev1.Confirmed, "", "", false, 0
-	r.install(r.Slot, Installed{a.Version, a.Counter, a.Artifact.SHA256, true})
+	r.install(r.Slot, installed(a, true))
 	r.Floor = max(r.Floor, a.SecurityFloor)
 	if a.DataSchema != nil {
 		r.Schema = a.DataSchema.Writes

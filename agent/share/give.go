@@ -3,6 +3,7 @@ package share
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -21,7 +22,7 @@ func (s *Sharer) forNeighbours() http.Handler {
 	return mux
 }
 
-// give gives a piece, or what of it comes after an offset: the one form of Range that containerd and this package ask with.
+// give gives a piece, or one part of it.
 func (s *Sharer) give(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("digest")
 	if !digest.MatchString(name) {
@@ -33,14 +34,14 @@ func (s *Sharer) give(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	offset, err := offsetOf(r, size)
+	offset, end, err := partOf(r, size)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusRequestedRangeNotSatisfiable)
 		return
 	}
 	w.Header().Set("Accept-Ranges", "bytes")
 	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Length", strconv.FormatInt(size-offset, 10))
+	w.Header().Set("Content-Length", strconv.FormatInt(end-offset, 10))
 	if r.Method == http.MethodHead {
 		return
 	}
@@ -52,29 +53,49 @@ func (s *Sharer) give(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "busy", http.StatusServiceUnavailable)
 		return
 	}
-	if offset > 0 {
-		w.Header().Set("Content-Range", "bytes "+strconv.FormatInt(offset, 10)+"-"+strconv.FormatInt(size-1, 10)+"/"+strconv.FormatInt(size, 10))
+	if offset > 0 || end < size {
+		w.Header().Set("Content-Range", "bytes "+strconv.FormatInt(offset, 10)+"-"+strconv.FormatInt(end-1, 10)+"/"+strconv.FormatInt(size, 10))
 		w.WriteHeader(http.StatusPartialContent)
 	}
-	if err := s.c.Store.Copy(r.Context(), w, name, offset); err != nil && !errors.Is(err, context.Canceled) {
+	err = s.c.Store.Copy(r.Context(), &until{w, end - offset}, name, offset)
+	if err != nil && !errors.Is(err, errEnough) && !errors.Is(err, context.Canceled) {
 		s.c.Logger.Debug("giving a piece of an image", "digest", name, "err", err)
 		panic(http.ErrAbortHandler) // so that the other end does not take it for whole
 	}
 }
 
-// offsetOf is where what is asked for begins: Range: bytes=N- or bytes=N-LAST.
-func offsetOf(r *http.Request, size int64) (int64, error) {
+// partOf is the part that is asked for: Range: bytes=N- or bytes=N-LAST (RFC 9110, section 14).
+func partOf(r *http.Request, size int64) (from, end int64, err error) {
 	text := r.Header.Get("Range")
 	if text == "" {
-		return 0, nil
+		return 0, size, nil
 	}
-	from, to, ok := strings.Cut(strings.TrimPrefix(text, "bytes="), "-")
-	offset, err := strconv.ParseInt(from, 10, 64)
-	if last, lastErr := strconv.ParseInt(to, 10, 64); to != "" && (lastErr != nil || last != size-1) {
-		ok = false
+	first, last, ok := strings.Cut(strings.TrimPrefix(text, "bytes="), "-")
+	from, err = strconv.ParseInt(first, 10, 64)
+	end = size
+	if last != "" && err == nil {
+		end, err = strconv.ParseInt(last, 10, 64)
+		end = min(end, size-1) + 1
 	}
-	if err != nil || !ok || offset < 0 || offset >= size {
-		return 0, errors.New("want bytes=N-")
+	if err != nil || !ok || from < 0 || from >= end {
+		return 0, 0, errors.New("want bytes=N- or bytes=N-LAST")
 	}
-	return offset, nil
+	return from, end, nil
+}
+
+// errEnough ends a copy when all that was asked for is written.
+var errEnough = errors.New("enough")
+
+// until is a writer that takes so many bytes.
+type until struct {
+	w    io.Writer
+	left int64
+}
+
+func (u *until) Write(p []byte) (int, error) {
+	n, err := u.w.Write(p[:min(int64(len(p)), u.left)])
+	if u.left -= int64(n); err == nil && u.left == 0 {
+		err = errEnough
+	}
+	return n, err
 }

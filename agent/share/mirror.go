@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/shoal-edge/shoal/agent/runtime/image"
@@ -115,6 +117,25 @@ func (s *Sharer) find(ctx context.Context, repository, name, part string) *http.
 		return f.reply
 	}
 	return nil
+}
+
+// ErrNobody says that no neighbour has what was asked for.
+var ErrNobody = errors.New("no neighbour has it")
+
+// Fetch opens a piece that a neighbour has, from one offset up to another, or to its end (-1). Whoever had the last part is asked first.
+// The bytes are to be compared with what they should be. The piece is let go of when ctx ends.
+func (s *Sharer) Fetch(ctx context.Context, digest string, from, to int64) (io.ReadCloser, error) {
+	part := "bytes=" + strconv.FormatInt(from, 10) + "-"
+	if to >= 0 {
+		part += strconv.FormatInt(to-1, 10)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	reply := s.find(ctx, digest, digest, part)
+	if reply == nil {
+		cancel()
+		return nil, ErrNobody
+	}
+	return &ending{reply.Body, cancel}, nil
 }
 
 // gave remembers who had a piece; only the last few repositories are worth it.

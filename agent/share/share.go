@@ -1,5 +1,5 @@
-// Package share owns what the devices of one network do for each other with images, so that a site fetches each from outside once: it
-// gives pieces of images to neighbours, asks them for pieces on behalf of this device's containerd, and has neighbours that
+// Package share owns what the devices of one network do for each other with images and firmware, so that a site fetches each from outside
+// once: it gives pieces of images to neighbours, asks them for pieces on behalf of this device's containerd, and has neighbours that
 // want the same image wait for the one that fetches it.
 //
 // All of it is a help, and nothing depends on it: a neighbour that does not answer, or answers wrongly, is left out, and the registry is
@@ -25,7 +25,7 @@ const turns = 4
 // Peer is a neighbour.
 type Peer struct{ Name, Address string }
 
-// Store has the device's pieces of images; content.Store is one.
+// Store has the device's pieces of images and its firmware; content.Store and firmware.Device are such stores.
 type Store interface {
 	Size(ctx context.Context, digest string) (int64, error)
 	Copy(ctx context.Context, w io.Writer, digest string, offset int64) error

@@ -3,6 +3,7 @@ package share
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -171,7 +172,10 @@ func TestMirror(t *testing.T) {
 		{"/v2/a/b/blobs/" + layer, "", 200, "application/octet-stream", "a layer of some length"},
 		{"/v2/a/b/blobs/" + layer, "bytes=8-", 206, "application/octet-stream", "of some length"},
 		{"/v2/a/b/blobs/" + layer, "bytes=8-21", 206, "application/octet-stream", "of some length"},
+		{"/v2/a/b/blobs/" + layer, "bytes=8-9", 206, "application/octet-stream", "of"},
 		{"/v2/a/b/blobs/" + layer, "bytes=99-", 404, "", ""},
+		{"/v2/a/b/blobs/" + layer, "bytes=9-8", 404, "", ""},
+		{"/v2/a/b/blobs/" + layer, "bytes=a-b", 404, "", ""},
 		{"/v2/a/b/manifests/" + manifest, "", 200, "application/vnd.oci.image.manifest.v1+json", string(l.devices[3].pieces[manifest])},
 		{"/v2/a/b/manifests/" + index, "", 200, "application/vnd.oci.image.index.v1+json", string(l.devices[3].pieces[index])},
 		{"/v2/a/b/blobs/" + other, "", 404, "", ""},
@@ -183,6 +187,28 @@ func TestMirror(t *testing.T) {
 		if reply.StatusCode != c.code || c.code < 300 && string(data) != c.body || c.kind != "" && reply.Header.Get("Content-Type") != c.kind {
 			t.Errorf("%s %s: %d %s %q", c.path, c.part, reply.StatusCode, reply.Header.Get("Content-Type"), data)
 		}
+	}
+}
+
+// A device gets firmware, or a part of it, from a neighbour that has it.
+func TestFetch(t *testing.T) {
+	l := newLAN(t, 3)
+	name := l.devices[2].pieces.add("a whole system")
+	for _, c := range []struct {
+		from, to int64
+		want     string
+	}{{0, -1, "a whole system"}, {2, 7, "whole"}, {8, -1, "system"}, {8, 99, "system"}} {
+		body, err := l.devices[0].Fetch(t.Context(), name, c.from, c.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(body)
+		if err := errors.Join(err, body.Close()); err != nil || string(got) != c.want {
+			t.Errorf("from %d to %d: %q, %v", c.from, c.to, got, err)
+		}
+	}
+	if _, err := l.devices[2].Fetch(t.Context(), name, 0, -1); !errors.Is(err, ErrNobody) {
+		t.Errorf("what nobody else has: %v", err)
 	}
 }
 

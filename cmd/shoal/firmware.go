@@ -40,8 +40,8 @@ func newFirmware() *cobra.Command {
 	f := &firmwareCommand{}
 	cmd := &cobra.Command{
 		Use:   "firmware",
-		Short: "Sign releases of firmware, and look at them",
-		Long: `Sign releases of firmware, and look at them.
+		Short: "Pack, sign and carry releases of firmware, and look at them",
+		Long: `Pack, sign and carry releases of firmware, and look at them.
 
 Devices that were made with a root (agent.firmware.root) install only what was signed under it, whatever the cluster tells them. These
 commands are for those who make releases, on machines of their own: they ask no cluster. What is signed is kept in a folder (TUF metadata,
@@ -54,7 +54,7 @@ without private keys), which belongs into version control.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	outputFlag(cmd.PersistentFlags(), &f.output)
-	cmd.AddCommand(f.key(), f.init(), f.rotate(), f.signRoot(), f.sign(), f.inspect())
+	cmd.AddCommand(f.key(), f.init(), f.rotate(), f.signRoot(), f.sign(), f.inspect(), f.pack(), f.export(), f.importFolder())
 	return cmd
 }
 
@@ -263,6 +263,16 @@ func readRelease(path string) (*firmwarev1.Release, error) {
 	return r, nil
 }
 
+// artifactOf is the release's artifact of that name, or nil.
+func artifactOf(r *firmwarev1.Release, name string) *firmwarev1.Artifact {
+	for i := range r.Spec.Artifacts {
+		if r.Spec.Artifacts[i].Name == name {
+			return &r.Spec.Artifacts[i]
+		}
+	}
+	return nil
+}
+
 // measure takes sizes and hashes from the artifacts' files.
 func measure(r *firmwarev1.Release, files []string, stderr io.Writer) error {
 	for _, pair := range files {
@@ -270,12 +280,7 @@ func measure(r *firmwarev1.Release, files []string, stderr io.Writer) error {
 		if !ok {
 			return usageError{fmt.Errorf("--artifact %s: want NAME=FILE", pair)}
 		}
-		var found *firmwarev1.Artifact
-		for i := range r.Spec.Artifacts {
-			if r.Spec.Artifacts[i].Name == name {
-				found = &r.Spec.Artifacts[i]
-			}
-		}
+		found := artifactOf(r, name)
 		if found == nil {
 			return fmt.Errorf("--artifact %s: the release has no artifact of that name", pair)
 		}
@@ -361,6 +366,9 @@ func describeRelease(w io.Writer, r *firmwarev1.Release, believed string) error 
 	for _, a := range r.Spec.Artifacts {
 		row("Artifact:", fmt.Sprintf("%s, %d bytes, sha256 %s", a.Name, a.Size, a.SHA256))
 		row("", a.URL)
+		if c := a.Chunks; c != nil {
+			row("", fmt.Sprintf("%s, %d bytes in chunks, the index %d bytes of it, sha256 %s", c.URL, c.Size, c.IndexSize, c.IndexSHA256))
+		}
 	}
 	if r.Spec.Metadata == nil {
 		row("Signed:", "no")

@@ -28,7 +28,7 @@ import (
 type plan struct {
 	Waves   []waves.Planned   `json:"waves"`
 	Refused map[string]string `json:"refused"`
-	// BytesBySite is what the devices of each site would download, each for itself.
+	// BytesBySite is what the devices of each site download at most: each for itself, and nothing of it taken from what runs.
 	BytesBySite map[string]int64 `json:"bytesBySite"`
 }
 
@@ -99,7 +99,11 @@ func makePlan(in waves.Input) *plan {
 		for _, name := range w.Devices {
 			i := slices.IndexFunc(devices, func(d waves.Device) bool { return d.Name == name })
 			if a := release.Spec.ArtifactFor(devices[i].Status.HardwareID); a != nil {
-				p.BytesBySite[devices[i].Site] += a.Size
+				most := a.Size
+				if a.Chunks != nil {
+					most = min(most, a.Chunks.Size)
+				}
+				p.BytesBySite[devices[i].Site] += most
 			}
 		}
 	}
@@ -117,7 +121,7 @@ func (p *plan) print(w io.Writer) error {
 		_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%s\n", wave.Name, strings.Join(pods, ", "), len(wave.Devices), strings.Join(wave.Devices, " "))
 	}
 	if len(p.BytesBySite) > 0 {
-		_, _ = fmt.Fprintln(table, "\nSITE\tMEGABYTES\t")
+		_, _ = fmt.Fprintln(table, "\nSITE\tMEGABYTES AT MOST\t")
 	}
 	for _, site := range slices.Sorted(maps.Keys(p.BytesBySite)) {
 		name := site

@@ -64,6 +64,13 @@ func goodUpdate(t *testing.T, m Machine) {
 		t.Fatalf("read back %q, %v", back, err)
 	}
 	must(t, slot.Close())
+	source, err := m.Backend(t).Read(ctx, "b")
+	must(t, err)
+	back = make([]byte, 11)
+	if _, err = source.ReadAt(back, 4096); err != nil || string(back) != "new release" {
+		t.Fatalf("read %q, %v", back, err)
+	}
+	must(t, source.Close())
 	started(t, m, "a") // what is written is not started by itself
 	must(t, m.Backend(t).Arm(ctx, "b", 3))
 	expect(t, m, firmware.Boot{Booted: "a", Default: "a", Trying: "b"})
@@ -112,6 +119,14 @@ func refill(t *testing.T, m Machine) {
 
 func inUse(t *testing.T, m Machine) {
 	ctx := context.Background()
+	running, err := m.Backend(t).Read(ctx, "a")
+	if err != nil {
+		t.Fatalf("the running slot cannot be read: %v", err)
+	}
+	must(t, running.Close())
+	if _, err := m.Backend(t).Read(ctx, "c"); !errors.Is(err, firmware.ErrNoSlot) {
+		t.Errorf("a slot that is not there is read: %v", err)
+	}
 	if _, err := m.Backend(t).Open(ctx, "a"); !errors.Is(err, firmware.ErrRunning) {
 		t.Errorf("the running slot opens: %v", err)
 	}

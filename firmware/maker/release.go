@@ -130,9 +130,13 @@ func add(targets map[string]*metadata.TargetFiles, r *firmwarev1.Release) error 
 		if len(hardware) == 0 {
 			hardware = r.Spec.HardwareIDs
 		}
-		custom, err := json.Marshal(trust.Target{
+		target := trust.Target{
 			Version: r.Spec.Version, Counter: r.Spec.Counter, SecurityFloor: r.Spec.SecurityFloor, HardwareIDs: hardware, DataSchema: r.Spec.DataSchema,
-		})
+		}
+		if a.Chunks != nil {
+			target.IndexSHA256 = a.Chunks.IndexSHA256
+		}
+		custom, err := json.Marshal(target)
 		if err != nil {
 			return err
 		}

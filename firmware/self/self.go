@@ -106,6 +106,18 @@ func (b *Backend) Open(_ context.Context, slot string) (firmware.Slot, error) {
 	return firmware.OpenSlot(path)
 }
 
+// Read implements firmware.Backend. The slot that runs may be the binary that the device was made with, which is no copy.
+func (b *Backend) Read(_ context.Context, slot string) (firmware.Source, error) {
+	if !isSlot(slot) {
+		return nil, fmt.Errorf("self: %q: %w", slot, firmware.ErrNoSlot)
+	}
+	file, err := os.Open(binary(b.cfg.Dir, slot))
+	if errors.Is(err, os.ErrNotExist) && slot == b.cfg.Booted {
+		return os.Open("/proc/self/exe")
+	}
+	return file, err
+}
+
 // Arm implements firmware.Backend.
 func (b *Backend) Arm(_ context.Context, slot string, tries int) error {
 	if !isSlot(slot) {

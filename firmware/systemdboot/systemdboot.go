@@ -98,6 +98,15 @@ func (b *Backend) Open(ctx context.Context, slot string) (firmware.Slot, error) 
 	return firmware.OpenSlot(b.cfg.Slots[slot].Path)
 }
 
+// Read implements firmware.Backend.
+func (b *Backend) Read(_ context.Context, slot string) (firmware.Source, error) {
+	path := b.cfg.Slots[slot].Path
+	if path == "" {
+		return nil, fmt.Errorf("systemd-boot: %q: %w", slot, firmware.ErrNoSlot)
+	}
+	return os.Open(path)
+}
+
 // Arm implements firmware.Backend. Only the slot that is not the default one can be tried.
 func (b *Backend) Arm(_ context.Context, slot string, tries int) error {
 	fallback, _, err := b.standing()

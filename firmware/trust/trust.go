@@ -35,6 +35,8 @@ type Target struct {
 	SecurityFloor int64                  `json:"securityFloor,omitempty"`
 	HardwareIDs   []string               `json:"hardwareIDs"`
 	DataSchema    *firmwarev1.DataSchema `json:"dataSchema,omitempty"`
+	// IndexSHA256 is that of the artifact's chunks. Empty: it has none.
+	IndexSHA256 string `json:"indexSHA256,omitempty"`
 }
 
 // Issued is the field of a signed timestamp that says when it was made, as RFC 3339.
@@ -156,8 +158,13 @@ func matches(targets map[string]*metadata.TargetFiles, told *firmwarev1.Assignme
 	if told.DataSchema != nil {
 		toldSchema = *told.DataSchema
 	}
+	index := ""
+	if told.Artifact.Chunks != nil {
+		index = told.Artifact.Chunks.IndexSHA256
+	}
 	for what, same := range map[string]bool{
-		"length": file.Length == told.Artifact.Size, "sha256": file.Hashes["sha256"].String() == told.Artifact.SHA256,
+		"index of chunks": t.IndexSHA256 == index,
+		"length":          file.Length == told.Artifact.Size, "sha256": file.Hashes["sha256"].String() == told.Artifact.SHA256,
 		"version": t.Version == told.Version, "counter": t.Counter == told.Counter, "securityFloor": t.SecurityFloor == told.SecurityFloor,
 		"dataSchema": schema == toldSchema, "hardware": slices.Contains(t.HardwareIDs, hardware),
 	} {

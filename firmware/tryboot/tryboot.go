@@ -186,6 +186,15 @@ func (b *Backend) Open(ctx context.Context, slot string) (firmware.Slot, error) 
 	return firmware.OpenSlot(b.cfg.Slots[slot].Path)
 }
 
+// Read implements firmware.Backend.
+func (b *Backend) Read(_ context.Context, slot string) (firmware.Source, error) {
+	path := b.cfg.Slots[slot].Path
+	if path == "" {
+		return nil, fmt.Errorf("tryboot: %q: %w", slot, firmware.ErrNoSlot)
+	}
+	return os.Open(path)
+}
+
 // Arm implements firmware.Backend. Only the slot that is not the default one can be tried: the firmware has one other.
 func (b *Backend) Arm(_ context.Context, slot string, tries int) error {
 	r, err := b.read()

@@ -3,6 +3,7 @@ package uboot
 import (
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 
 	"github.com/shoal-edge/shoal/firmware"
@@ -100,6 +101,15 @@ func (b *Backend) Open(ctx context.Context, slot string) (firmware.Slot, error) 
 		return nil, fmt.Errorf("uboot: %q: %w", slot, firmware.ErrRunning)
 	}
 	return firmware.OpenSlot(b.cfg.Slots[slot])
+}
+
+// Read implements firmware.Backend.
+func (b *Backend) Read(_ context.Context, slot string) (firmware.Source, error) {
+	path := b.cfg.Slots[slot]
+	if path == "" {
+		return nil, fmt.Errorf("uboot: %q: %w", slot, firmware.ErrNoSlot)
+	}
+	return os.Open(path)
 }
 
 // Arm implements firmware.Backend.

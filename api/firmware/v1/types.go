@@ -86,6 +86,22 @@ type Artifact struct {
 	Size int64 `json:"size" protobuf:"varint,5,opt,name=size"`
 	// sha256 is the SHA-256 of its content, 64 lower-case hexadecimal digits. It is checked on the medium before the slot is used.
 	SHA256 string `json:"sha256" protobuf:"bytes,6,opt,name=sha256"`
+	// chunks is the same content cut into pieces, of which a device fetches those only that it does not have. Absent: devices fetch all of url.
+	Chunks *Chunks `json:"chunks,omitempty" protobuf:"bytes,7,opt,name=chunks"`
+}
+
+// MaxIndex bounds the index of a pack, in bytes. That of an image of 64 GiB is as long.
+const MaxIndex = 64 << 20
+
+// Chunks is where an artifact is as a pack of pieces, which 'shoal firmware pack' makes.
+type Chunks struct {
+	// url is where devices get the pack: http or https, from a server that answers requests for ranges.
+	URL string `json:"url" protobuf:"bytes,1,opt,name=url"`
+	// size is the pack's length in bytes, of which the last indexSize are the index of the pieces.
+	Size      int64 `json:"size" protobuf:"varint,2,opt,name=size"`
+	IndexSize int64 `json:"indexSize" protobuf:"varint,3,opt,name=indexSize"`
+	// indexSHA256 is the SHA-256 of the index, 64 lower-case hexadecimal digits.
+	IndexSHA256 string `json:"indexSHA256" protobuf:"bytes,4,opt,name=indexSHA256"`
 }
 
 // ArtifactType says what is done with an artifact.

@@ -76,6 +76,9 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 	asker := newTokenAsker(id.node, func() []string { return a.servers(servers) })
 	a.closers = append(a.closers, asker.close)
 	config.Tokens = asker.ask
+	if config.Firmware, err = newFirmware(o); err != nil {
+		return nil, err
+	}
 	if config.Runtime == nil {
 		r, err := a.containerd()
 		if err != nil {
@@ -84,7 +87,7 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 		config.Runtime, config.Import = r, func(ctx context.Context, file io.Reader) ([]archive.Named, error) {
 			return r.ImportArchive(ctx, file)
 		}
-		if a.sharing = a.newSharing(ctx, id.node, r); a.sharing != nil {
+		if a.sharing = a.newSharing(ctx, id.node, r, config.Firmware); a.sharing != nil {
 			config.Mirror, config.Turn = "http://"+a.sharing.local.Addr().String(), a.sharing.sharer.Turn
 		}
 		config.Network = network.New(network.Config{
@@ -92,9 +95,6 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 			DataDir:    filepath.Join(o.Config.DataDir, "network"),
 			Logger:     o.Logger,
 		})
-	}
-	if config.Firmware, err = newFirmware(o); err != nil {
-		return nil, err
 	}
 	if a.agent, err = agent.New(config); err != nil {
 		if config.Firmware != nil {
@@ -112,7 +112,7 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 		Device:    a.agent,
 		Carriers:  carriers,
 		Heartbeat: o.Config.Agent.Heartbeat, // of links through memory
-		Bulk:      bulkRate(o.Config.Agent),
+		Bulk:      perSecond(o.Config.Agent.BulkRate),
 		Logger:    o.Logger,
 
 		Acknowledged: a.agent.Acknowledged,

@@ -39,7 +39,7 @@ func newFirmware(o Options) (*firmware.Device, error) {
 		}
 	}
 	return firmware.New(firmware.Config{
-		Root:    root,
+		Root: root, Rate: int64(perSecond(settings.Rate)), Artifacts: firmware.Artifacts(settings.Artifacts),
 		Backend: f.Backend, Dir: filepath.Join(o.Config.DataDir, "firmware"), HardwareID: f.HardwareID, BootID: f.BootID, PowerOn: tryboot.PoweredOn(),
 		Tries: settings.Tries, Version: settings.Version, Logger: o.Logger,
 	})

@@ -76,9 +76,9 @@ func lanOf(address string) string {
 	return ""
 }
 
-// bulkRate is in bytes a second; 0 is no limit.
-func bulkRate(c configs.Agent) int {
-	quantity, err := resource.ParseQuantity(c.BulkRate)
+// perSecond is a number of bytes; 0 is no limit.
+func perSecond(text string) int {
+	quantity, err := resource.ParseQuantity(text)
 	if err != nil { // it is not set: what is was validated
 		return 0
 	}
