@@ -168,12 +168,13 @@ firmware-qemu: build board ## update a virtual arm64 board CUTS=20 times with po
 
 .PHONY: conformance
 conformance: deps build kubectl ## FOCUS='regexp' of Kubernetes' own suite; the first build takes 12 minutes of two cores (as root)
-	@tools/deps.sh /usr/sbin/nginx=nginx-light
+	@tools/deps.sh /usr/sbin/nginx=nginx-light bash-static=bash-static
 	@mkdir -p .build/conformance
 	cd test/conformance && GOFLAGS="$(PLAIN)" go test -c -ldflags "$(KUBE_LDFLAGS)" -o ../../.build/conformance/e2e.test k8s.io/kubernetes/test/e2e
 	cd test/conformance && GOFLAGS="$(PLAIN)" go build -ldflags "-s -w" -o ../../.build/conformance/agnhost k8s.io/kubernetes/test/images/agnhost
+	cd test/conformance && GOFLAGS="$(PLAIN)" go build -ldflags "-s -w" -o ../../.build/conformance/nnp k8s.io/kubernetes/test/images/nonewprivs
 	cd test/conformance && GOFLAGS="$(PLAIN)" go build -ldflags "-s -w" -o ../../.build/conformance/ginkgo github.com/onsi/ginkgo/v2/ginkgo
-	go run ./test/images/cmd/upstreamimages .build/conformance/agnhost .build/conformance/images
+	go run ./test/images/cmd/upstreamimages .build/conformance .build/conformance/images
 	cd test/conformance && GOFLAGS="$(PLAIN)" go build -o ../../bin/conformance .
 	@bin/conformance -root . -focus '$(FOCUS)'
 

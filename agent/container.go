@@ -136,13 +136,14 @@ func (a *Agent) hostsFile(p *corev1.Pod, ips []string) []byte {
 	var b bytes.Buffer
 	if p.Spec.HostNetwork {
 		if data, err := os.ReadFile("/etc/hosts"); err == nil {
+			b.WriteString("# Kubernetes-managed hosts file (host network).\n")
 			b.Write(data)
 		}
 	} else {
 		b.WriteString("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 		b.WriteString("fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n")
 		for _, ip := range ips {
-			_, _ = fmt.Fprintf(&b, "%s\t%s\n", ip, a.hostname(p))
+			_, _ = fmt.Fprintf(&b, "%s\t%s\n", ip, hostname(p))
 		}
 	}
 	if len(p.Spec.HostAliases) > 0 {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -44,5 +45,30 @@ func TestHostPortOnContainerd(t *testing.T) {
 	b.await("deleted", func() bool { return b.deleted["pods/default/web/uid-web"] })
 	if text, err := page(); err == nil {
 		t.Errorf("the port still leads somewhere: %q", text)
+	}
+}
+
+// A pod in the device's own network has its name, and its hosts file. Environment variables may have any name, also one that no shell takes.
+func TestHostNetwork(t *testing.T) {
+	b := newBoard(t)
+	p := testPod("node-exporter", `hostname; head -n 1 /etc/hosts; tr '\0' '\n' </proc/1/environ | grep ^data; sleep 1000`)
+	p.Spec.HostNetwork = true
+	p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "data-1.x", Value: "y"}}
+	b.apply(encode(t, "pods/default/node-exporter", p))
+	b.await("ready", func() bool { return b.container(p).Ready })
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "200 " + name + "\n# Kubernetes-managed hosts file (host network).\ndata-1.x=y\n"
+	got := ""
+	for deadline := time.Now().Add(30 * time.Second); got != want && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		got = b.get("/containerLogs/default/node-exporter/main")
+	}
+	if got != want {
+		t.Errorf("it says %q, want %q", got, want)
+	}
+	if s := b.pods[p.UID].Status; s.PodIP != "192.0.2.1" {
+		t.Errorf("its address is %s, and the device's 192.0.2.1", s.PodIP)
 	}
 }

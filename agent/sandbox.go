@@ -49,7 +49,7 @@ func (a *Agent) sandboxConfig(p *corev1.Pod, attempt uint32) (*criapi.PodSandbox
 	labels[runtime.LabelPodName], labels[runtime.LabelPodNamespace], labels[runtime.LabelPodUID] = p.Name, p.Namespace, string(p.UID)
 	return &criapi.PodSandboxConfig{
 		Metadata:     &criapi.PodSandboxMetadata{Name: p.Name, Namespace: p.Namespace, Uid: string(p.UID), Attempt: attempt},
-		Hostname:     a.hostname(p),
+		Hostname:     hostname(p),
 		LogDirectory: a.podLogs(p.Namespace+"/"+p.Name, string(p.UID)),
 		DnsConfig:    dns,
 		Labels:       labels,
@@ -86,9 +86,10 @@ func portMappings(p *corev1.Pod) []*criapi.PortMapping {
 	return all
 }
 
-func (a *Agent) hostname(p *corev1.Pod) string {
+// hostname is the name that a pod's own network has. A pod in the device's network has the device's: there is nothing to set.
+func hostname(p *corev1.Pod) string {
 	if p.Spec.HostNetwork {
-		return a.c.NodeName
+		return ""
 	}
 	name := p.Name
 	if p.Spec.Hostname != "" {

@@ -102,7 +102,7 @@ func (v *view) container(c *corev1.Container, init, initialized bool) corev1.Con
 	case runtime.Running:
 		h := v.o.health(current)
 		started = h.Started
-		cs.Ready = h.Started && h.Ready
+		cs.Ready = h.Started && h.Ready && (!init || Sidecar(c)) // an init container is ready when it is done
 		v.size(&cs, c, current)
 		cs.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(current.StartedAt).Rfc3339Copy()}
 	case runtime.Exited, runtime.Unknown:

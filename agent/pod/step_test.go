@@ -329,3 +329,30 @@ func TestRestarts(t *testing.T) {
 		}
 	}
 }
+
+// An init container is ready when it is done, and not while it runs, be it for the first time or again.
+func TestInitNotReadyYet(t *testing.T) {
+	always := corev1.ContainerRestartPolicyAlways
+	p := &corev1.Pod{Spec: corev1.PodSpec{
+		RestartPolicy:  corev1.RestartPolicyAlways,
+		InitContainers: []corev1.Container{{Name: "side", RestartPolicy: &always}, {Name: "first"}, {Name: "second"}},
+		Containers:     []corev1.Container{{Name: "main"}},
+	}}
+	now := time.Unix(1e9, 0)
+	o := &Observed{Seen: now, Pod: runtime.Pod{
+		Sandboxes: []runtime.Sandbox{{ID: "s", Ready: true, CreatedAt: now}},
+		Containers: []runtime.Container{
+			{ID: "0", Name: "side", SandboxID: "s", State: runtime.Running, StartedAt: now},
+			{ID: "2", Name: "first", SandboxID: "s", State: runtime.Running, Attempt: 1, StartedAt: now},
+			{ID: "1", Name: "first", SandboxID: "s", State: runtime.Exited, ExitCode: 1, StartedAt: now, FinishedAt: now},
+		},
+	}}
+	s := Status(p, o, "fake", "", now)
+	if side, first := s.InitContainerStatuses[0], s.InitContainerStatuses[1]; !side.Ready || first.Ready || first.State.Running == nil {
+		t.Errorf("%+v, %+v", side, first)
+	}
+	want := "containers with incomplete status: [first second]"
+	if c := find(s.Conditions, corev1.PodInitialized); c == nil || c.Message != want {
+		t.Errorf("%+v, want %s", c, want)
+	}
+}

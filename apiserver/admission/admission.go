@@ -127,6 +127,17 @@ func created[T any](f func(ctx context.Context, a *store.Admission, obj *T) erro
 	}
 }
 
+// written makes a function of new and changed objects of one type.
+func written[T any](f func(ctx context.Context, a *store.Admission, obj *T) error) store.AdmitFunc {
+	return func(ctx context.Context, a *store.Admission) error {
+		obj, ok := any(a.Object).(*T)
+		if !ok || a.Operation != store.OpCreate && a.Operation != store.OpUpdate || a.Subresource != "" {
+			return nil
+		}
+		return f(ctx, a, obj)
+	}
+}
+
 // newest is the object that is newest, the first by name if several are; nil if there is none.
 func newest[T any, P interface {
 	*T

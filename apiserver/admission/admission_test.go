@@ -334,4 +334,14 @@ func TestTolerations(t *testing.T) {
 	if diff := cmp.Diff(want, p.Spec.Tolerations); diff != "" {
 		t.Error(diff)
 	}
+	// Who replaces the list does not take away what the server put there.
+	more := corev1.Toleration{Key: "more", Operator: "Exists", Effect: "NoSchedule"}
+	p.Spec.Tolerations = []corev1.Toleration{want[0], more}
+	changed, err := b.update(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]corev1.Toleration{want[0], more, want[1]}, changed.(*corev1.Pod).Spec.Tolerations); diff != "" {
+		t.Error(diff)
+	}
 }

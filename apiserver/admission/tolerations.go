@@ -14,14 +14,14 @@ import (
 // defaultReplaceAfter is how long pods stay bound to a node that is not ready or unreachable unless they say otherwise.
 const defaultReplaceAfter = 5 * time.Minute
 
-// defaultTolerationSeconds lets each new pod stay for a while on a node that is not ready or unreachable. Pods that say themselves how
-// long they stay are left alone.
+// defaultTolerationSeconds lets each pod stay for a while on a node that is not ready or unreachable, also one whose tolerations are
+// replaced. Pods that say themselves how long they stay are left alone.
 func defaultTolerationSeconds(replaceAfter time.Duration) Plugin {
 	if replaceAfter <= 0 {
 		replaceAfter = defaultReplaceAfter
 	}
 	seconds := int64(replaceAfter.Round(time.Second) / time.Second)
-	return Plugin{Name: "DefaultTolerationSeconds", Admit: created(func(_ context.Context, _ *store.Admission, pod *corev1.Pod) error {
+	return Plugin{Name: "DefaultTolerationSeconds", Admit: written(func(_ context.Context, _ *store.Admission, pod *corev1.Pod) error {
 		for _, taint := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
 			if slices.ContainsFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool { return speaksOf(t, taint) }) {
 				continue

@@ -20,8 +20,8 @@ const registry = "registry.k8s.io/e2e-test-images/"
 
 // Sources says what the images are made from.
 type Sources struct {
-	// Agnhost is the built binary, Kubernetes the folder of the module k8s.io/kubernetes.
-	Agnhost, Kubernetes string
+	// Binaries is the folder with those that were built, agnhost and nnp; Kubernetes that of the module k8s.io/kubernetes.
+	Binaries, Kubernetes string
 }
 
 // Images lists them.
@@ -34,13 +34,19 @@ func Images(ctx context.Context, s Sources) ([]images.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	shell, err := shellLayer()
+	if err != nil {
+		return nil, err
+	}
+	nnp := &images.Layer{Files: []images.File{{Path: "usr/local/bin/nnp", Source: filepath.Join(s.Binaries, "nnp"), Mode: 0o6755}}}
 	base := []*images.Layer{busybox, agnhostLayer(s)}
 	path := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	web := v1.Config{Cmd: []string{"nginx", "-g", "daemon off;"}, Env: path, ExposedPorts: map[string]struct{}{"80/tcp": {}}}
 	list := []images.Image{
 		{Name: registry + "agnhost:2.66.1", Layers: base, Config: agnhostConfig(path, "pause")},
 		{Name: registry + "agnhost:2.55", Layers: base, Config: agnhostConfig(path, "pause")},
-		{Name: registry + "busybox:1.37.0-2", Layers: []*images.Layer{busybox}, Config: v1.Config{Cmd: []string{"sh"}, Env: path}},
+		{Name: registry + "busybox:1.37.0-2", Layers: []*images.Layer{busybox, shell}, Config: v1.Config{Cmd: []string{"sh"}, Env: path}},
+		{Name: registry + "nonewprivs:1.4", Layers: []*images.Layer{busybox, nnp}, Config: v1.Config{Cmd: []string{"nnp"}, Env: path}},
 		{Name: registry + "nginx:1.27.0-2", Layers: []*images.Layer{busybox, nginx}, Config: web},
 		{Name: registry + "nginx:1.28.0-2", Layers: []*images.Layer{busybox, nginx}, Config: web},
 		{Name: "registry.k8s.io/pause:3.10.2", Layers: []*images.Layer{pauseLayer()}, Config: v1.Config{
@@ -75,12 +81,24 @@ func agnhostConfig(env []string, command string) v1.Config {
 func agnhostLayer(s Sources) *images.Layer {
 	porter := filepath.Join(s.Kubernetes, "test", "images", "agnhost", "porter")
 	return &images.Layer{Files: []images.File{
-		{Path: "agnhost", Source: s.Agnhost},
+		{Path: "agnhost", Source: filepath.Join(s.Binaries, "agnhost")},
 		{Path: "agnhost-2", Link: "agnhost"},
 		{Path: "localhost.crt", Source: filepath.Join(porter, "localhost.crt"), Mode: 0o644},
 		{Path: "localhost.key", Source: filepath.Join(porter, "localhost.key"), Mode: 0o644},
 		{Path: "uploads", Dir: true},
+		// Upstream's image has curl, of which the suite only wants that it fetches a URL.
+		{Path: "usr/bin/curl", Content: "#!/bin/sh\nexec wget -q -O - \"$1\"\n"},
 	}}
+}
+
+// shellLayer is Debian's bash in the place of busybox's shell. Upstream's busybox hands on variables whose names no shell can use, such as
+// data-1, and so does bash; Debian's busybox drops them, and it would seem that the agent had.
+func shellLayer() (*images.Layer, error) {
+	bash, err := exec.LookPath("bash-static")
+	if err != nil {
+		return nil, fmt.Errorf("images: %w: install bash-static", err)
+	}
+	return &images.Layer{Files: []images.File{{Path: "bin/bash", Source: bash}, {Path: "bin/sh", Link: "bash"}}}, nil
 }
 
 func pauseLayer() *images.Layer {

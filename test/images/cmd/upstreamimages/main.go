@@ -1,5 +1,5 @@
 // Command upstreamimages writes the images that the upstream end-to-end suite asks for as an OCI image layout:
-// upstreamimages AGNHOST DIR.
+// upstreamimages BINARIES DIR.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 
 func main() {
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: go run ./test/images/cmd/upstreamimages AGNHOST DIR   (from the top of the repository)")
+		fmt.Fprintln(os.Stderr, "usage: go run ./test/images/cmd/upstreamimages BINARIES DIR   (from the top of the repository)")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -28,12 +28,12 @@ func main() {
 	}
 }
 
-func write(ctx context.Context, agnhost, dir string) error {
+func write(ctx context.Context, binaries, dir string) error {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes").Output()
 	if err != nil {
 		return fmt.Errorf("find the module k8s.io/kubernetes: %w", err)
 	}
-	list, err := upstream.Images(ctx, upstream.Sources{Agnhost: agnhost, Kubernetes: strings.TrimSpace(string(out))})
+	list, err := upstream.Images(ctx, upstream.Sources{Binaries: binaries, Kubernetes: strings.TrimSpace(string(out))})
 	if err != nil {
 		return err
 	}
