@@ -188,7 +188,10 @@ func New(c Config) (*Agent, error) {
 		a.static = &static.Folder{Dir: c.StaticPods, NodeName: c.NodeName, Logger: c.Logger}
 	}
 	a.tokens = newTokens(c.Tokens, c.Now)
-	a.volumes = &volume.Manager{Root: filepath.Join(c.DataDir, "pods"), Source: a, Tokens: a.tokens, Claims: a.claimed, Local: filepath.Join(c.DataDir, "local")}
+	a.volumes = &volume.Manager{
+		Root: filepath.Join(c.DataDir, "pods"), Source: a, Tokens: a.tokens, Anchors: a.anchors,
+		Claims: a.claimed, Local: filepath.Join(c.DataDir, "local"),
+	}
 	if a.devices, err = newDevices(c, db); err != nil {
 		return nil, errors.Join(err, db.close())
 	}

@@ -11,6 +11,7 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 
 	"github.com/shoal-edge/shoal/agent/static"
+	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/transport"
 )
 
@@ -54,6 +55,12 @@ func (a *Agent) changed(key string) {
 		defer a.mu.Unlock()
 		for _, w := range a.pods {
 			w.sourceChanged(kind, namespace, name)
+		}
+	case "anchors":
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for _, w := range a.pods {
+			w.sourceChanged(kind, "", key)
 		}
 	case runtimeClasses:
 		a.mu.Lock()
@@ -166,6 +173,16 @@ func (a *Agent) Secret(namespace, name string) *corev1.Secret {
 		return nil
 	}
 	return s
+}
+
+// anchors are the certificates that a projection asks for; ok is false when no trust bundle is meant by it.
+func (a *Agent) anchors(p *corev1.ClusterTrustBundleProjection) (certificates []byte, ok bool) {
+	key := api.AnchorsKey(p)
+	if key == "" {
+		return nil, false
+	}
+	value := a.db.desired(key)
+	return value, value != nil
 }
 
 // runtimeClasses is what keys of RuntimeClasses begin with; they have no namespace.

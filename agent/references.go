@@ -7,17 +7,26 @@ import (
 
 	"github.com/shoal-edge/shoal/agent/pod"
 	"github.com/shoal-edge/shoal/agent/volume"
+	"github.com/shoal-edge/shoal/api"
 )
 
-// uses reports whether a pod refers to a configMap, a secret or a claim.
+// uses reports whether a pod refers to a configMap, a secret, a claim or, by their key, trust anchors.
 func uses(p *corev1.Pod, kind, name string) bool {
 	switch kind {
 	case "secrets":
 		return usesSecret(p, name)
+	case "anchors":
+		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return usesAnchors(&v, name) })
 	case "claims":
 		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return volume.ClaimName(p, &v) == name })
 	}
 	return usesConfigMap(p, name)
+}
+
+func usesAnchors(v *corev1.Volume, key string) bool {
+	return v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool {
+		return s.ClusterTrustBundle != nil && api.AnchorsKey(s.ClusterTrustBundle) == key
+	})
 }
 
 func usesConfigMap(p *corev1.Pod, name string) bool {

@@ -132,11 +132,11 @@ func (w *worker) wanted() (p, last *corev1.Pod) {
 	return w.pod, w.last
 }
 
-// sourceChanged wakes the pod when it uses that object.
+// sourceChanged wakes the pod when it uses that object; what has no namespace is for pods of all.
 func (w *worker) sourceChanged(kind, namespace, name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.pod == nil || w.pod.Namespace != namespace || !uses(w.pod, kind, name) {
+	if w.pod == nil || namespace != "" && w.pod.Namespace != namespace || !uses(w.pod, kind, name) {
 		return
 	}
 	w.retry, w.refresh = true, true

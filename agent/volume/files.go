@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -81,6 +82,8 @@ func (w *writer) projected(sources []corev1.VolumeProjection) error {
 			err = w.downward(s.DownwardAPI.Items)
 		case s.ServiceAccountToken != nil:
 			err = w.token(s.ServiceAccountToken)
+		case s.ClusterTrustBundle != nil:
+			err = w.anchors(s.ClusterTrustBundle)
 		default:
 			err = fmt.Errorf("this kind of projection is not supported")
 		}
@@ -111,6 +114,24 @@ func (w *writer) token(projection *corev1.ServiceAccountTokenProjection) error {
 		}
 	}
 	return w.put(projection.Path, value, nil)
+}
+
+// anchors puts the certificates of trust bundles in their place. An optional projection of none is an empty file.
+func (w *writer) anchors(p *corev1.ClusterTrustBundleProjection) error {
+	var value []byte
+	var found bool
+	if w.m.Anchors != nil {
+		value, found = w.m.Anchors(p)
+	}
+	switch optional := p.Optional != nil && *p.Optional; {
+	case found || optional:
+		return w.put(p.Path, value, nil)
+	case p.Name != nil:
+		return fmt.Errorf("clustertrustbundle %q not found", *p.Name)
+	case p.SignerName != nil:
+		return fmt.Errorf("no clustertrustbundle of signer %q matches the label selector", *p.SignerName)
+	}
+	return errors.New("a projection of a clustertrustbundle names neither it nor a signer")
 }
 
 func (w *writer) configMap(name string, items []corev1.KeyToPath, optional *bool) error {

@@ -27,6 +27,8 @@ type Manager struct {
 	Local  string
 	// Tokens are those of the pods' service accounts. Nil: pods run without.
 	Tokens Tokens
+	// Anchors are the certificates of the trust bundles that a projection means, as PEM; ok is false when it means none. Nil: there are none.
+	Anchors func(p *corev1.ClusterTrustBundleProjection) (certificates []byte, ok bool)
 }
 
 // Tokens has the tokens of service accounts. It does not wait; soon says that one should be there in a moment.

@@ -213,3 +213,36 @@ func TestServiceAccountToken(t *testing.T) {
 		t.Errorf("the older token: %v", err)
 	}
 }
+
+func TestTrustAnchors(t *testing.T) {
+	yes, name, signer := true, "plain", "factory.example/ca"
+	has := map[string]string{"plain": "certificates"}
+	m := &Manager{Root: t.TempDir(), Source: source{}, Anchors: func(p *corev1.ClusterTrustBundleProjection) ([]byte, bool) {
+		if p.Name == nil {
+			return nil, false
+		}
+		value, ok := has[*p.Name]
+		return []byte(value), ok
+	}}
+	for _, c := range []struct {
+		p          corev1.ClusterTrustBundleProjection
+		want, fail string
+	}{
+		{corev1.ClusterTrustBundleProjection{Name: &name, Path: "ca.pem"}, "certificates", ""},
+		{corev1.ClusterTrustBundleProjection{SignerName: &signer, Path: "ca.pem"}, "", `no clustertrustbundle of signer "factory.example/ca"`},
+		{corev1.ClusterTrustBundleProjection{SignerName: &signer, Path: "ca.pem", Optional: &yes}, "", ""},
+		{corev1.ClusterTrustBundleProjection{Name: &signer, Path: "ca.pem"}, "", "not found"},
+		{corev1.ClusterTrustBundleProjection{Path: "ca.pem"}, "", "neither"},
+	} {
+		v := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+			Sources: []corev1.VolumeProjection{{ClusterTrustBundle: &c.p}},
+		}}}
+		err := m.Setup(newPod(v), pod.Facts{})
+		switch {
+		case c.fail != "" && (err == nil || !strings.Contains(err.Error(), c.fail)), c.fail == "" && err != nil:
+			t.Errorf("%+v: %v", c.p, err)
+		case err == nil && read(t, filepath.Join(m.Root, "u", "volumes", "v"), "ca.pem") != c.want:
+			t.Errorf("%+v: not %q", c.p, c.want)
+		}
+	}
+}

@@ -96,7 +96,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	for resource, handle := range map[string]func(store.Event){
 		pods: d.podChanged, nodes: d.nodeChanged, configMaps: d.usedChanged, secrets: d.usedChanged, classes: d.usedChanged,
 		"persistentvolumeclaims": d.claimChanged, "persistentvolumes": d.volumeChanged,
-		firmwares: d.firmwareChanged,
+		firmwares: d.firmwareChanged, trustBundles: d.bundlesChanged,
 	} {
 		group.Go(func() error { return d.follow(ctx, resource, handle) })
 	}

@@ -88,6 +88,12 @@ func (d *Dispatcher) value(dev *device, key string) (value []byte, v version, ok
 			return nil, v, false
 		}
 		return []byte(volume.UID), version{print: hash([]byte(volume.UID))}, true
+	case "anchors":
+		if dev.need[key] == 0 {
+			return nil, v, false
+		}
+		data := d.anchors(key)
+		return data, version{print: hash(data)}, data != nil
 	case "peers":
 		data := d.peer(namespace) // there is no second part
 		return data, version{print: hash(data)}, data != nil && namespace != dev.name && neighbours(d.lan(dev.name), d.lan(namespace))
@@ -185,7 +191,7 @@ func trim(node *corev1.Node) []byte {
 	return data
 }
 
-// used lists the keys of the ConfigMaps, Secrets and RuntimeClasses that a pod uses, sorted.
+// used lists the keys of the ConfigMaps, Secrets, RuntimeClasses and trust anchors that a pod uses, sorted.
 func used(pod *corev1.Pod) []string {
 	var keys []string
 	add := func(kind, name string) {
@@ -195,6 +201,7 @@ func used(pod *corev1.Pod) []string {
 	}
 	for _, v := range pod.Spec.Volumes {
 		usedByVolume(&v, add)
+		keys = append(keys, projectedAnchors(&v)...)
 		if v.Ephemeral != nil {
 			add(claims, ephemeral.VolumeClaimName(pod, &v))
 		}
