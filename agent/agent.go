@@ -119,8 +119,9 @@ type Agent struct {
 	starts, pulls chan struct{}
 	// ready: the runtime answers and its sandbox image is there.
 	ready atomic.Bool
-	// saving and networking wake the goroutines that write statuses and apply the network.
-	saving, networking, nodeChanged chan struct{}
+	// saving, telling and networking wake the goroutines that write statuses and events and apply the network.
+	saving, telling, networking, nodeChanged chan struct{}
+	untold                                   untold
 	// seeding wakes the goroutine that imports archives of images.
 	seeding chan struct{}
 	// replugged wakes the goroutine that looks at the hardware; deaf: the kernel does not tell when to.
@@ -179,7 +180,7 @@ func New(c Config) (*Agent, error) {
 	a := &Agent{
 		c: c, db: db, metrics: newMetrics(), contact: newContact(&c), logDir: filepath.Join(c.DataDir, "logs"),
 		starts: make(chan struct{}, 2*runtime.GOMAXPROCS(0)), pulls: make(chan struct{}, 2),
-		saving: make(chan struct{}, 1), networking: make(chan struct{}, 1), nodeChanged: make(chan struct{}, 1),
+		saving: make(chan struct{}, 1), telling: make(chan struct{}, 1), networking: make(chan struct{}, 1), nodeChanged: make(chan struct{}, 1),
 		pods: map[string]*worker{}, owners: map[string]*worker{}, statuses: map[string]transport.Item{}, unsaved: map[string][]byte{},
 		pressed: map[corev1.NodeConditionType]time.Time{}, sensors: realSensors(), cgroups: cgroupRoot,
 		replugged: make(chan struct{}, 1), seeding: make(chan struct{}, 1),
@@ -187,6 +188,7 @@ func New(c Config) (*Agent, error) {
 	if c.StaticPods != "" {
 		a.static = &static.Folder{Dir: c.StaticPods, NodeName: c.NodeName, Logger: c.Logger}
 	}
+	a.untold.load(a.db)
 	a.tokens = newTokens(c.Tokens, c.Now)
 	a.volumes = &volume.Manager{
 		Root: filepath.Join(c.DataDir, "pods"), Source: a, Tokens: a.tokens, Anchors: a.anchors,
@@ -244,6 +246,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { a.tick(ctx); return nil })
 	g.Go(func() error { a.keepPressure(ctx); return nil })
 	g.Go(func() error { a.save(ctx); return nil })
+	g.Go(func() error { a.keepUntold(ctx); return nil })
 	g.Go(func() error { a.keepNetwork(ctx); return nil })
 	g.Go(func() error { a.keepNode(ctx); return nil })
 	g.Go(func() error { a.keepDevices(ctx); return nil })
@@ -265,6 +268,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.mu.Unlock()
 	_ = workers.Wait()
 	a.saveNow()
+	a.writeUntold(true)
 	return a.db.close()
 }
 

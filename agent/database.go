@@ -18,10 +18,13 @@ var (
 	bucketDesired = []byte("desired") // key of the desired state -> its value, as the control plane sent it
 	bucketStatus  = []byte("status")  // pod uid -> corev1.Pod with the status last reported
 	bucketDevices = []byte("devices") // id of a device -> claim, allocationPrefix uid/container/resource -> what its plugin said
+	bucketEvents  = []byte("events")  // order of an event -> the event, for as long as the control plane has not acknowledged it
 	bucketMeta    = []byte("meta")    // epoch, seq, heard, boots, boot
 )
 
-func buckets() [][]byte { return [][]byte{bucketDesired, bucketStatus, bucketDevices, bucketMeta} }
+func buckets() [][]byte {
+	return [][]byte{bucketDesired, bucketStatus, bucketDevices, bucketEvents, bucketMeta}
+}
 
 // database is what this device must know after a reboot with no network. It is written only when something changed.
 type database struct {

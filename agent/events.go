@@ -13,13 +13,10 @@ import (
 	"github.com/shoal-edge/shoal/transport"
 )
 
-// event tells what happened to a pod, for people. It is sent once and forgotten; the same thing happening again has the
-// same key, so that a link that is slow or away carries the last one only.
+// event tells what happened to a pod, for people. The same thing happening again has the same key, so that a link that is slow or away
+// carries the last one only.
 func (a *Agent) event(p *corev1.Pod, container, kind, reason, message string) {
-	a.mu.Lock()
-	report := a.report
-	a.mu.Unlock()
-	if p == nil || report == nil {
+	if p == nil {
 		return
 	}
 	now := metav1.NewTime(a.c.Now()).Rfc3339Copy()
@@ -43,7 +40,7 @@ func (a *Agent) event(p *corev1.Pod, container, kind, reason, message string) {
 	if err != nil {
 		return // an event is not worth a line in the log
 	}
-	report(transport.Item{Key: "events/" + e.Namespace + "/" + e.Name, Value: value})
+	a.tell(transport.Item{Key: "events/" + e.Namespace + "/" + e.Name, Value: value}, kind == corev1.EventTypeWarning)
 }
 
 // What is told again and again is told at most this often, after the first few times.

@@ -244,7 +244,7 @@ func TestParts(t *testing.T) {
 			for _, item := range b.items {
 				have[item.Key] = len(item.Value)
 			}
-			if _, ok := o.ack(b.epoch, b.seq); !ok || !maps.Equal(have, want) {
+			if o.ack(b.epoch, b.seq) == nil || !maps.Equal(have, want) {
 				t.Fatalf("got %v, want %v", have, want)
 			}
 		}

@@ -36,6 +36,9 @@ type LinkConfig struct {
 	// Acknowledged is told when a message was first sent that the control plane has acknowledged: since then at least it has heard of
 	// the device. It must not block. Nil: nobody is told.
 	Acknowledged func(sent time.Time)
+	// Delivered is told of the reports that the control plane has acknowledged, but for those that are part of the device's whole status.
+	// It must not block. Nil: nobody is told.
+	Delivered func(items []Item)
 	// Connect bounds one attempt to connect. Default: 15s.
 	Connect time.Duration
 	// MinDelay and MaxDelay bound the pause between attempts. Defaults: 100ms, 30s.

@@ -102,14 +102,22 @@ func (o *outbox) full(items []Item, now time.Time) []*linkpb.Envelope {
 	return parts
 }
 
-// ack takes the peer's position. If that frees the way for the next message, it tells when the last one was first sent.
-func (o *outbox) ack(epoch, seq uint64) (sent time.Time, ok bool) {
+// ack takes the peer's position. If that frees the way for the next message, it returns what has arrived; otherwise nil.
+func (o *outbox) ack(epoch, seq uint64) *flight {
 	if epoch != o.epoch || o.flight == nil || seq != o.flight.seq {
-		return time.Time{}, false
+		return nil
 	}
-	sent = o.flight.first
+	arrived := o.flight
 	o.acked, o.flight = seq, nil
-	return sent, true
+	return arrived
+}
+
+// items are what the flight carries, but for what of a whole state can be made anew.
+func (f *flight) items() []Item {
+	if f.resend != nil {
+		return fromWire(f.resend.Items)
+	}
+	return f.extra
 }
 
 // overdue returns the message to send again when its acknowledgement takes longer than it may, or asks for the whole
@@ -133,10 +141,7 @@ func (o *outbox) recall() {
 	if o.flight == nil {
 		return
 	}
-	items := o.flight.extra
-	if o.flight.resend != nil {
-		items = fromWire(o.flight.resend.Items)
-	}
+	items := o.flight.items()
 	o.flight = nil
 	for _, item := range items {
 		if !o.pending.has(item.Key) {

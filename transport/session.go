@@ -78,14 +78,17 @@ func (s *deviceSession) receive(ctx context.Context) error {
 			return errors.New("the server does not lead any more")
 		}
 		s.link.mu.Lock()
-		sent, acknowledged := s.link.out.ack(e.AckEpoch, e.AckSeq)
+		arrived := s.link.out.ack(e.AckEpoch, e.AckSeq)
 		if e.WantFull && !s.link.out.flight.isWhole() {
 			s.link.out.recall()
 			s.link.out.whole = true
 		}
 		s.link.mu.Unlock()
-		if acknowledged && s.link.cfg.Acknowledged != nil {
-			s.link.cfg.Acknowledged(sent)
+		if arrived != nil && s.link.cfg.Acknowledged != nil {
+			s.link.cfg.Acknowledged(arrived.first)
+		}
+		if arrived != nil && s.link.cfg.Delivered != nil {
+			s.link.cfg.Delivered(arrived.items())
 		}
 		for _, id := range e.Tunnels {
 			s.tunnel(ctx, id)
