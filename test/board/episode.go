@@ -2,8 +2,6 @@ package board
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -53,26 +51,32 @@ func (b *Bench) Close() error { return errors.Join(b.site.close(), b.export.Unmo
 type Plan struct {
 	// Does is what the release does: see Builder.Slot.
 	Does string
+	// Packed: it is fetched in pieces.
+	Packed bool
 	// Cuts is how often the power fails on the way.
 	Cuts int
 	Seed uint64
 }
 
 func (p Plan) String() string {
+	what := "a release that is " + p.Does
+	if p.Packed {
+		what += ", in pieces"
+	}
 	switch p.Cuts {
 	case 0:
-		return fmt.Sprintf("a release that is %s", p.Does)
+		return what
 	case 1:
-		return fmt.Sprintf("seed %d: a release that is %s, the power fails once", p.Seed, p.Does)
+		return fmt.Sprintf("seed %d: %s, the power fails once", p.Seed, what)
 	}
-	return fmt.Sprintf("seed %d: a release that is %s, the power fails %d times", p.Seed, p.Does, p.Cuts)
+	return fmt.Sprintf("seed %d: %s, the power fails %d times", p.Seed, what, p.Cuts)
 }
 
 // Planned is the plan of a seed.
 func Planned(seed uint64) Plan {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	does := []string{"good", "good", "good", "sick", "a panic"}[rng.IntN(5)]
-	return Plan{Does: does, Cuts: 1 + rng.IntN(2), Seed: seed} // fewer than it has tries
+	return Plan{Does: does, Cuts: 1 + rng.IntN(2), Packed: seed%2 == 0, Seed: seed} // fewer cuts than it has tries
 }
 
 // episode is a board in the middle of it.
@@ -115,15 +119,14 @@ func (b *Bench) Run(ctx context.Context, p Plan) (told string, err error) {
 	if err != nil {
 		return "", err
 	}
-	data, err := os.ReadFile(image)
+	artifact, err := b.site.artifact(image, p.Packed)
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(data)
-	if err := b.site.rollOut(ctx, image, int64(len(data)), hex.EncodeToString(sum[:])); err != nil {
+	if err := b.site.rollOut(ctx, artifact); err != nil {
 		return "", err
 	}
-	began := time.Now()
+	began, before := time.Now(), b.site.sent.Load()
 	rng := rand.New(rand.NewPCG(p.Seed, 1))
 	for range p.Cuts {
 		if err := e.cut(ctx, rng); err != nil {
@@ -135,7 +138,7 @@ func (b *Bench) Run(ctx context.Context, p Plan) (told string, err error) {
 	} else {
 		err = e.await(ctx, "1", "a", firmwarev1.RolledBack)
 	}
-	e.say("done after %.0f s", time.Since(began).Seconds())
+	e.say("done after %.0f s, %.1f MB were fetched", time.Since(began).Seconds(), float64(b.site.sent.Load()-before)/1e6)
 	return strings.Join(e.told, "; "), err
 }
 

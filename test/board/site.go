@@ -5,17 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
 	"github.com/shoal-edge/shoal/cmd/shoal/kube"
+	"github.com/shoal-edge/shoal/durable"
+	"github.com/shoal-edge/shoal/firmware/chunks"
+	"github.com/shoal-edge/shoal/firmware/maker"
 	"github.com/shoal-edge/shoal/test/silent"
 )
 
@@ -30,6 +35,7 @@ type site struct {
 	log        *console
 	files, cri net.Listener
 	kube       *kube.Client
+	sent       atomic.Int64 // bytes of releases
 }
 
 func newSite(ctx context.Context, dir, shoal, images string) (s *site, err error) {
@@ -48,7 +54,9 @@ func newSite(ctx context.Context, dir, shoal, images string) (s *site, err error
 	if s.cri, err = silent.Listen(filepath.Join(dir, "none.sock")); err != nil {
 		return nil, err
 	}
-	go func() { _ = http.Serve(s.files, http.FileServer(http.Dir(images))) }() //nolint:gosec // it ends with the listener
+	files := http.FileServer(http.Dir(images))
+	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { files.ServeHTTP(&counter{w, &s.sent}, r) })
+	go func() { _ = http.Serve(s.files, counted) }() //nolint:gosec // it ends with the listener
 	config := filepath.Join(dir, "server.yaml")
 	text := fmt.Sprintf("nodeName: server\ndataDir: %[1]s/server\nadvertiseAddress: 127.0.0.1\nserver: {listen: \"127.0.0.1:%[2]s\"}\n"+
 		"agent: {containerd: %[1]s/none.sock, cniConfDir: %[1]s/cni, registryConfDir: %[1]s/registries, neighbours: {listen: none}}\n", dir, s.port)
@@ -164,16 +172,50 @@ func (s *site) forget(ctx context.Context) {
 	}
 }
 
+// counter counts the bytes of bodies.
+type counter struct {
+	http.ResponseWriter
+	sent *atomic.Int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.sent.Add(int64(n))
+	return n, err
+}
+
+// artifact is what a release says of an image, and of its pack, which is made if it is not there.
+func (s *site) artifact(image string, packed bool) (a firmwarev1.Artifact, err error) {
+	file, err := os.Open(image)
+	if err != nil {
+		return a, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	a = firmwarev1.Artifact{
+		Name: "image", URL: fmt.Sprintf("http://10.0.2.2:%d/%s", s.files.Addr().(*net.TCPAddr).Port, filepath.Base(image)),
+	}
+	if err := maker.Measure(&a, file); err != nil || !packed {
+		return a, err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return a, err
+	}
+	var sum chunks.Summary
+	err = durable.Replace(image+".pack", 0o600, func(w io.Writer) error {
+		sum, err = chunks.Pack(w, file)
+		return err
+	})
+	a.Chunks = &firmwarev1.Chunks{URL: a.URL + ".pack", Size: sum.Size, IndexSize: sum.IndexSize, IndexSHA256: sum.IndexSHA256}
+	return a, err
+}
+
 // rollOut brings the board a release.
-func (s *site) rollOut(ctx context.Context, image string, size int64, sum string) error {
+func (s *site) rollOut(ctx context.Context, artifact firmwarev1.Artifact) error {
 	release := &firmwarev1.Release{}
 	release.Name = "r2"
 	release.Spec = firmwarev1.ReleaseSpec{
 		Version: "2", Counter: 2, HardwareIDs: []string{"qemu-arm64"},
-		Artifacts: []firmwarev1.Artifact{{
-			Name: "image", Size: size, SHA256: sum,
-			URL: fmt.Sprintf("http://10.0.2.2:%d/%s", s.files.Addr().(*net.TCPAddr).Port, filepath.Base(image)),
-		}},
+		Artifacts: []firmwarev1.Artifact{artifact},
 	}
 	if err := s.kube.Do(ctx, http.MethodPost, "/apis/firmware.shoal.dev/v1/releases", release, nil); err != nil {
 		return err

@@ -31,7 +31,7 @@ func main() {
 		}
 		return
 	}
-	plans := []board.Plan{{Does: "good", Cuts: 1, Seed: *seed}, {Does: "a panic"}}
+	plans := []board.Plan{{Does: "good", Packed: true, Cuts: 1, Seed: *seed}, {Does: "a panic"}}
 	if !*short {
 		plans = allPlans(*seed, *cuts)
 	}
@@ -40,7 +40,7 @@ func main() {
 
 // allPlans are one of each kind without power cuts, and those of the seeds.
 func allPlans(seed uint64, cuts int) []board.Plan {
-	plans := []board.Plan{{Does: "good"}, {Does: "a panic"}, {Does: "a missing root"}, {Does: "a hang"}, {Does: "sick"}}
+	plans := []board.Plan{{Does: "good"}, {Does: "good", Packed: true}, {Does: "a panic"}, {Does: "a missing root"}, {Does: "a hang"}, {Does: "sick"}}
 	for i := range uint64(max(cuts, 0)) {
 		plans = append(plans, board.Planned(seed+i))
 	}
