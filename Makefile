@@ -43,7 +43,7 @@ ARM_DEPS := qemu-aarch64-static=qemu-user-static
 # The virtual board of firmware-qemu.
 BOARD_DEPS := qemu-system-aarch64=qemu-system-arm /usr/lib/u-boot/qemu_arm64/u-boot.bin=u-boot-qemu mkimage=u-boot-tools mke2fs=e2fsprogs cpio=cpio
 # What unit tests compare with or meet.
-TEST_DEPS := mosquitto=mosquitto fw_printenv=libubootenv-tool mkfs.ext4=e2fsprogs
+TEST_DEPS := mosquitto=mosquitto fw_printenv=libubootenv-tool mkfs.ext4=e2fsprogs rauc=rauc dbus-daemon=dbus mksquashfs=squashfs-tools
 
 .PHONY: help
 help: ## list the targets

@@ -206,7 +206,8 @@ type Neighbours struct {
 type Firmware struct {
 	// HardwareID is the kind of hardware, as releases name it.
 	HardwareID string `yaml:"hardwareID"`
-	// Backend is what boots the device: uboot, tryboot (Raspberry Pi), systemd-boot, or self, for devices of which shoal updates itself only.
+	// Backend is what boots the device: uboot, tryboot (Raspberry Pi), systemd-boot, rauc, or self, for devices of which shoal updates itself
+	// only.
 	Backend string `yaml:"backend"`
 	// Version is that of the release that the device was made with.
 	Version string `yaml:"version"`
@@ -223,7 +224,14 @@ type Firmware struct {
 	UBoot       UBoot       `yaml:"uboot"`
 	Tryboot     Tryboot     `yaml:"tryboot"`
 	SystemdBoot SystemdBoot `yaml:"systemdBoot"`
+	RAUC        RAUC        `yaml:"rauc"`
 	Self        Self        `yaml:"self"`
+}
+
+// RAUC says how a device is updated by RAUC.
+type RAUC struct {
+	// Config is RAUC's own configuration. Default: /etc/rauc/system.conf.
+	Config string `yaml:"config"`
 }
 
 // SystemdBoot says where systemd-boot's entries and the slots are.

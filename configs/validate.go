@@ -132,10 +132,15 @@ func (f *Firmware) validate() error {
 		return f.Tryboot.validate()
 	case "systemd-boot":
 		return f.SystemdBoot.validate()
+	case "rauc":
+		if f.RAUC.Config != "" {
+			return absolute("agent.firmware.rauc.config", f.RAUC.Config)
+		}
+		return nil
 	case "self":
 		return absolute("agent.firmware.self.dir", f.Self.Dir)
 	}
-	return fmt.Errorf("agent.firmware.backend %q must be uboot, tryboot, systemd-boot or self", f.Backend)
+	return fmt.Errorf("agent.firmware.backend %q must be uboot, tryboot, systemd-boot, rauc or self", f.Backend)
 }
 
 // checkRate checks a number of bytes a second; an empty one is no limit.

@@ -70,6 +70,12 @@ type Backend interface {
 	Restart(ctx context.Context) error
 }
 
+// Installer is a backend that fills its slots itself: what Open opens is the place of a bundle, which Install takes from there.
+type Installer interface {
+	// Install puts the bundle of so many bytes into the slot. It can be done again after a power cut in the middle of it. Nothing is tried by it.
+	Install(ctx context.Context, slot string, size int64) error
+}
+
 // Errors of backends.
 var (
 	ErrRunning = errors.New("that slot runs, or is about to be tried")

@@ -224,7 +224,10 @@ func (d *Device) refusal(told *firmwarev1.Assignment, release *firmwarev1.Releas
 	if told == nil || d.record.Assignment != nil && d.record.Assignment.ID == told.ID {
 		return ""
 	}
-	if told.Artifact.Type == firmwarev1.Bundle {
+	if _, bundles := d.cfg.Backend.(Installer); bundles != (told.Artifact.Type == firmwarev1.Bundle) {
+		if bundles {
+			return "this device installs bundles, not images"
+		}
 		return "this device installs images, not bundles"
 	}
 	if len(d.cfg.Root) == 0 {

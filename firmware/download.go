@@ -51,7 +51,10 @@ func (d *Device) download(ctx context.Context) (out outcome, err error) {
 		defer func() { end(out.event == Finished) }()
 	}
 	out, err = d.fillAndProve(ctx, slot)
-	return out, errors.Join(err, slot.Close())
+	if err := errors.Join(err, slot.Close()); err != nil || out.event != Finished {
+		return out, err
+	}
+	return d.install(ctx)
 }
 
 func (d *Device) fillAndProve(ctx context.Context, slot Slot) (outcome, error) {
@@ -83,6 +86,25 @@ func (d *Device) fillAndProve(ctx context.Context, slot Slot) (outcome, error) {
 			return outcome{}, err
 		}
 	}
+}
+
+// install has a backend that takes bundles put it into the slot.
+func (d *Device) install(ctx context.Context) (outcome, error) {
+	installer, ok := d.cfg.Backend.(Installer)
+	if !ok {
+		return outcome{event: Finished}, nil
+	}
+	d.record.Message = "installing"
+	d.report()
+	err := installer.Install(ctx, d.record.Slot, d.record.Assignment.Artifact.Size)
+	d.record.Message = ""
+	switch {
+	case ctx.Err() != nil:
+		return outcome{}, nil
+	case err != nil:
+		return outcome{Failed, "NotInstalled", err.Error()}, nil
+	}
+	return outcome{event: Finished}, nil
 }
 
 // fill fetches what is missing, through all failures of the network. alone: nobody but the release's own server is asked.

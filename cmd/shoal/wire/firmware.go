@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/firmware"
+	"github.com/shoal-edge/shoal/firmware/rauc"
 	"github.com/shoal-edge/shoal/firmware/self"
 	"github.com/shoal-edge/shoal/firmware/systemdboot"
 	"github.com/shoal-edge/shoal/firmware/tryboot"
@@ -61,6 +62,8 @@ func firmwareBackend(o Options) (firmware.Backend, string, error) {
 	case "tryboot":
 		t := settings.Tryboot
 		b, err = tryboot.New(tryboot.Config{Autoboot: t.Autoboot, Slots: map[string]tryboot.Slot{"a": tryboot.Slot(t.SlotA), "b": tryboot.Slot(t.SlotB)}})
+	case "rauc":
+		b, err = rauc.New(rauc.Config{Dir: filepath.Join(o.Config.DataDir, "firmware", "rauc"), System: settings.RAUC.Config})
 	case "systemd-boot":
 		t := settings.SystemdBoot
 		b, err = systemdboot.New(systemdboot.Config{
