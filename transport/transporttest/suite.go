@@ -46,6 +46,12 @@ func Run(t *testing.T, makeLab func(t *testing.T) Lab) {
 func RunOverTCP(t *testing.T, makeLab func(t *testing.T) Lab) {
 	Run(t, makeLab)
 	t.Run("SlowLink", func(t *testing.T) { testSlowLink(newBench(t, makeLab(t))) })
+	t.Run("Loss", func(t *testing.T) {
+		inNetwork(t, func(t *testing.T) { testLoss(newBench(t, makeLab(t))) })
+	})
+	t.Run("HalfOpen", func(t *testing.T) {
+		inNetwork(t, func(t *testing.T) { testHalfOpen(newBench(t, makeLab(t))) })
+	})
 }
 
 // testConverges changes both maps while the link breaks again and again: nothing is lost, nothing is applied twice.
