@@ -60,6 +60,7 @@ func BenchmarkCluster(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Run("PodCreate", func(b *testing.B) { benchPods(b, env) })
+	b.Run("IdleWith30Pods", func(b *testing.B) { benchThirty(b, env) })
 	b.Run("RawContainerd", func(b *testing.B) { benchRaw(b, env) })
 	b.Run("LeaderKill", func(b *testing.B) { benchLeaderKill(b, env) })
 }
@@ -221,6 +222,57 @@ func benchPods(b *testing.B, env *scenario.Env) {
 }
 
 const serialDevice = "agent-1"
+
+// benchThirty has one device run 30 pods, and watches it for a minute in which nothing happens.
+func benchThirty(b *testing.B, env *scenario.Env) {
+	ctx, c := b.Context(), client(b, env)
+	const path, count = "/api/v1/namespaces/default/pods", 30
+	for i := range count {
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("thirty-%d", i), Namespace: "default"},
+			Spec: corev1.PodSpec{
+				TerminationGracePeriodSeconds: new(int64(0)),
+				NodeSelector:                  map[string]string{"kubernetes.io/hostname": serialDevice},
+				Containers:                    []corev1.Container{{Name: "hello", Image: dev.RegistryHost + "/hello:v1"}},
+			},
+		}
+		if err := c.Do(ctx, http.MethodPost, path, pod, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	running := func(want int) func(context.Context) error {
+		return func(ctx context.Context) error {
+			var list corev1.PodList
+			if err := c.Do(ctx, http.MethodGet, path, nil, &list); err != nil {
+				return err
+			}
+			n := 0
+			for _, p := range list.Items {
+				if p.Status.Phase == corev1.PodRunning {
+					n++
+				}
+			}
+			if n != want || len(list.Items) != want {
+				return fmt.Errorf("%d of %d pods run, want %d", n, len(list.Items), want)
+			}
+			return nil
+		}
+	}
+	limit, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	if err := retry(limit, running(count)); err != nil {
+		b.Fatal(err)
+	}
+	benchIdle(b, env)
+	for i := range count {
+		if err := c.Do(ctx, http.MethodDelete, path+fmt.Sprintf("/thirty-%d", i), nil, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := retry(ctx, running(0)); err != nil {
+		b.Fatal(err)
+	}
+}
 
 // benchRaw does by hand what a pod needs of containerd: a sandbox with its network, and a container.
 func benchRaw(b *testing.B, env *scenario.Env) {
