@@ -30,31 +30,40 @@ const (
 	persistentVolumes      = "persistentvolumes"
 	persistentVolumeClaims = "persistentvolumeclaims"
 	storageClasses         = "storageclasses.storage.k8s.io"
+	attributesClasses      = "volumeattributesclasses.storage.k8s.io"
 )
 
-// Annotations and finalizers of claims and volumes, by upstream's names.
+// Annotations of claims and volumes, by upstream's names.
 const (
 	defaultClass      = "storageclass.kubernetes.io/is-default-class"
 	provisionedBy     = "pv.kubernetes.io/provisioned-by"
 	boundByController = "pv.kubernetes.io/bound-by-controller"
 	bindCompleted     = "pv.kubernetes.io/bind-completed"
-	claimInUse        = "kubernetes.io/pvc-protection"
 )
 
 // volumes binds claims to volumes, makes volumes for claims of the class local-path, on the device that the claim's pod was sent to,
-// and follows both through their phases. A claim that a pod uses stays until the pod is gone. It alone writes the phases.
+// and follows both through their phases. A claim that a pod uses stays until the pod is gone, and a volume until its claim is. It alone
+// writes the phases.
 type volumes struct {
 	c       *Controllers
 	claims  *loop
 	volumes *loop
+	// attributes are the classes of attributes that are to go.
+	attributes *loop
 }
 
 func (c *Controllers) addVolumes() *volumes {
 	v := &volumes{c: c}
 	v.claims = c.newLoop("claims", 2, v.reconcileClaim)
 	v.volumes = c.newLoop("volumes", 2, v.reconcileVolume)
-	c.follow(persistentVolumeClaims, "", keys(v.claims))
+	v.attributes = c.newLoop("attributes-classes", 1, v.reconcileAttributes)
+	c.follow(attributesClasses, "", keys(v.attributes))
+	c.follow(persistentVolumeClaims, "", each(func(claim *corev1.PersistentVolumeClaim, _ bool) {
+		v.claims.add(key(persistentVolumeClaims, claim.Namespace, claim.Name))
+		v.addAttributes()
+	}))
 	c.follow(persistentVolumes, "", each(func(pv *corev1.PersistentVolume, _ bool) {
+		v.addAttributes()
 		v.volumes.add(key(persistentVolumes, "", pv.Name))
 		if ref := pv.Spec.ClaimRef; ref != nil {
 			v.claims.add(key(persistentVolumeClaims, ref.Namespace, ref.Name))
@@ -175,20 +184,56 @@ func (v *volumes) reconcileClaim(ctx context.Context, k store.Key) (time.Duratio
 
 // protect keeps a claim for as long as a pod uses it; done: it is to go.
 func (v *volumes) protect(ctx context.Context, claim *corev1.PersistentVolumeClaim, users []*corev1.Pod) (done bool, err error) {
-	has := slices.Contains(claim.Finalizers, claimInUse)
+	has := slices.Contains(claim.Finalizers, api.ClaimInUse)
 	switch {
-	case claim.DeletionTimestamp == nil && !has:
+	case claim.DeletionTimestamp == nil && !has: // it was made before admission gave it one
 		return false, v.edit(ctx, claim, "", func(o api.Object) {
-			if !slices.Contains(o.GetFinalizers(), claimInUse) {
-				o.SetFinalizers(append(o.GetFinalizers(), claimInUse))
+			if !slices.Contains(o.GetFinalizers(), api.ClaimInUse) {
+				o.SetFinalizers(append(o.GetFinalizers(), api.ClaimInUse))
 			}
 		})
 	case claim.DeletionTimestamp != nil && has && len(users) == 0:
-		return true, v.edit(ctx, claim, "", func(o api.Object) {
-			o.SetFinalizers(slices.DeleteFunc(o.GetFinalizers(), func(name string) bool { return name == claimInUse }))
-		})
+		return true, v.letGo(ctx, claim, api.ClaimInUse)
 	}
 	return claim.DeletionTimestamp != nil, nil
+}
+
+// letGo takes the finalizer away that keeps an object for as long as it is used.
+func (v *volumes) letGo(ctx context.Context, object api.Object, finalizer string) error {
+	if object.GetDeletionTimestamp() == nil || !slices.Contains(object.GetFinalizers(), finalizer) {
+		return nil
+	}
+	return v.edit(ctx, object, "", func(o api.Object) {
+		o.SetFinalizers(slices.DeleteFunc(o.GetFinalizers(), func(name string) bool { return name == finalizer }))
+	})
+}
+
+// reconcileAttributes lets a class of attributes go that no claim and no volume names any more.
+func (v *volumes) reconcileAttributes(ctx context.Context, k store.Key) (time.Duration, error) {
+	class, ok := store.Get[storagev1.VolumeAttributesClass](v.c.reader, "", k.Name)
+	if !ok || class.DeletionTimestamp == nil {
+		return 0, nil
+	}
+	for _, claim := range store.List[corev1.PersistentVolumeClaim](v.c.reader, "") {
+		if ptr.Deref(claim.Spec.VolumeAttributesClassName, "") == k.Name || ptr.Deref(claim.Status.CurrentVolumeAttributesClassName, "") == k.Name {
+			return 0, nil
+		}
+	}
+	for _, pv := range store.List[corev1.PersistentVolume](v.c.reader, "") {
+		if ptr.Deref(pv.Spec.VolumeAttributesClassName, "") == k.Name {
+			return 0, nil
+		}
+	}
+	return 0, v.letGo(ctx, class, api.VolumeAttributesClassInUse)
+}
+
+// addAttributes looks again at the classes that are to go.
+func (v *volumes) addAttributes() {
+	for _, class := range store.List[storagev1.VolumeAttributesClass](v.c.reader, "") {
+		if class.DeletionTimestamp != nil {
+			v.attributes.add(key(attributesClasses, "", class.Name))
+		}
+	}
 }
 
 // bind finds or makes a volume for a claim, and ties both together: the volume first, for it must not be given away twice.
@@ -313,7 +358,7 @@ func (v *volumes) follow(ctx context.Context, claim *corev1.PersistentVolumeClai
 	})
 }
 
-// reconcileVolume gives a volume its phase. A volume whose claim is gone is released; its device then removes what is in it, if it was
+// reconcileVolume gives a volume its phase, and lets one go that is to go and is not bound. A volume whose claim is gone is released; its device then removes what is in it, if it was
 // made for the claim.
 func (v *volumes) reconcileVolume(ctx context.Context, k store.Key) (time.Duration, error) {
 	pv, ok := store.Get[corev1.PersistentVolume](v.c.reader, "", k.Name)
@@ -328,7 +373,11 @@ func (v *volumes) reconcileVolume(ctx context.Context, k store.Key) (time.Durati
 			phase = corev1.VolumeReleased
 		}
 	}
-	return 0, v.edit(ctx, pv, "status", func(o api.Object) { o.(*corev1.PersistentVolume).Status.Phase = phase })
+	err := v.edit(ctx, pv, "status", func(o api.Object) { o.(*corev1.PersistentVolume).Status.Phase = phase })
+	if err != nil || phase == corev1.VolumeBound {
+		return 0, err
+	}
+	return 0, v.letGo(ctx, pv, api.VolumeInUse)
 }
 
 func (v *volumes) setClaim(ctx context.Context, claim *corev1.PersistentVolumeClaim, change func(*corev1.PersistentVolumeClaim)) error {

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -200,6 +201,46 @@ func TestVolumesByHand(t *testing.T) {
 		c.settle()
 		if got := c.claim("d"); got.Status.Phase != corev1.ClaimLost {
 			t.Errorf("the claim of a volume that is gone: %+v", got.Status)
+		}
+	})
+}
+
+// What is in use stays when it is deleted, and goes when nobody uses it any more.
+func TestStorageInUse(t *testing.T) {
+	inCluster(t, 1, func(c *cluster) {
+		pv := localVolume("disk", "1Gi", "", "n0")
+		pv.Finalizers = []string{api.VolumeInUse}
+		wish := newClaim("wish", "1Gi", ptr.To("none"))
+		wish.Spec.VolumeAttributesClassName = ptr.To("fast")
+		c.create(wish)
+		c.create(&storagev1.VolumeAttributesClass{
+			ObjectMeta: metav1.ObjectMeta{Name: "fast", Finalizers: []string{api.VolumeAttributesClassInUse}}, DriverName: "d",
+			Parameters: map[string]string{"a": "b"},
+		})
+		c.create(pv)
+		c.create(newClaim("data", "1Gi", ptr.To("")))
+		c.create(claiming("user", "data"))
+		c.settle()
+		disk, claim, class := key(persistentVolumes, "", "disk"), key(persistentVolumeClaims, "default", "data"), key(attributesClasses, "", "fast")
+		for _, k := range []store.Key{class, disk, claim} {
+			c.delete(k)
+		}
+		c.settle()
+		for _, k := range []store.Key{class, disk, claim} {
+			if !c.exists(k) {
+				t.Errorf("%s went while it was in use", k)
+			}
+		}
+		if got := c.claim("data"); got.Status.Phase != corev1.ClaimBound {
+			t.Errorf("the claim is %s", got.Status.Phase)
+		}
+		c.delete(key(pods, "default", "user"))
+		c.delete(key(persistentVolumeClaims, "default", "wish"))
+		c.after(time.Minute)
+		for _, k := range []store.Key{claim, disk, class} {
+			if c.exists(k) {
+				t.Errorf("%s stayed though nobody uses it", k)
+			}
 		}
 	})
 }

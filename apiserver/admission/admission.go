@@ -55,6 +55,7 @@ func New(cfg Config) Plugins {
 		podSecurity(cfg.PodSecurity),
 		priority(),
 		defaultTolerationSeconds(cfg.ReplaceAfter),
+		storageInUse(),
 		defaultStorageClass(),
 		runtimeClass(),
 		disconnect(),

@@ -322,6 +322,25 @@ func TestDefaultClasses(t *testing.T) {
 	}
 }
 
+func TestStorageInUse(t *testing.T) {
+	b := newBed(t, admission.Config{})
+	c := claim("1Gi")
+	c.Finalizers = []string{"factory.example/mine"}
+	made, err := b.create(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := made.GetFinalizers(), []string{"factory.example/mine", "kubernetes.io/pvc-protection"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	class, err := b.create(&storagev1.VolumeAttributesClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "a", Finalizers: []string{"kubernetes.io/vac-protection"}}, DriverName: "d", Parameters: map[string]string{"a": "b"},
+	})
+	if err != nil || len(class.GetFinalizers()) != 1 {
+		t.Errorf("%v, %v", class, err)
+	}
+}
+
 func TestTolerations(t *testing.T) {
 	b := newBed(t, admission.Config{ReplaceAfter: time.Minute})
 	p := b.pod(pod("p", func(p *corev1.Pod) {
