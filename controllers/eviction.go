@@ -134,7 +134,10 @@ func (e *eviction) left(node *corev1.Node, pod *corev1.Pod) (left time.Duration,
 		if t.Effect != corev1.TaintEffectNoExecute || health && nodeCondition(node, corev1.NodeReady) == corev1.ConditionTrue {
 			continue // a node that is back loses these taints in a moment
 		}
-		at := e.tainted[node.Name][identify(t)]
+		at, there := e.tainted[node.Name][identify(t)]
+		if !there {
+			continue // it has gone since the node was read; whoever took it away has the node looked at again if there is another
+		}
 		end, forGood := tolerated(pod, t, at.counts)
 		if health && !forGood {
 			end, forGood = disconnected(pod, t, end, at)
