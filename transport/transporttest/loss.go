@@ -32,6 +32,7 @@ func inNetwork(t *testing.T, test func(t *testing.T)) {
 	need.Root(t)
 	nft := need.Command(t, "nft")
 	if os.Getenv(inside) == "" {
+		t.Parallel() // it waits for most of the time
 		pattern := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
 		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run="+pattern, "-test.v")
 		cmd.Env = append(os.Environ(), inside+"=1")
