@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -284,13 +285,25 @@ func powerCut(t *testing.T, env *scenario.Env) {
 	if err := env.WaitNodes(ctx); err != nil {
 		t.Fatal(err)
 	}
-	pods, err := env.WaitPods(ctx, "hello", 6)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range pods {
-		if page, err := env.Page(ctx, env.Lab.Devices()[0], &pods[i]); err != nil || page["version"] != "v2" {
-			t.Errorf("pod %s: %v, %v", pods[i].Name, page, err)
+	// Until the devices have looked at their pods, these are shown as they were before.
+	for {
+		pods, err := env.WaitPods(ctx, "hello", 6)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var bad []string
+		for i := range pods {
+			if page, err := env.Page(ctx, env.Lab.Devices()[0], &pods[i]); err != nil || page["version"] != "v2" {
+				bad = append(bad, fmt.Sprintf("pod %s: %v, %v", pods[i].Name, page, err))
+			}
+		}
+		if len(bad) == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal(bad)
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
