@@ -121,7 +121,7 @@ type Agent struct {
 	ready atomic.Bool
 	// saving, telling and networking wake the goroutines that write statuses and events and apply the network.
 	saving, telling, networking, nodeChanged chan struct{}
-	untold                                   untold
+	untold                                   *untold
 	// seeding wakes the goroutine that imports archives of images.
 	seeding chan struct{}
 	// replugged wakes the goroutine that looks at the hardware; deaf: the kernel does not tell when to.
@@ -188,6 +188,7 @@ func New(c Config) (*Agent, error) {
 	if c.StaticPods != "" {
 		a.static = &static.Folder{Dir: c.StaticPods, NodeName: c.NodeName, Logger: c.Logger}
 	}
+	a.untold = newUntold()
 	a.untold.load(a.db)
 	a.tokens = newTokens(c.Tokens, c.Now)
 	a.volumes = &volume.Manager{

@@ -105,7 +105,7 @@ func (d *device) report(items ...transport.Item) {
 	defer d.mu.Unlock()
 	for _, item := range items {
 		if item.Key == transport.ContactKey && d.linked.Load() {
-			d.a.Acknowledged(time.Now())
+			d.a.Acknowledged(time.Now(), nil)
 		}
 		if item.Key == "node" {
 			d.node = &corev1.Node{}

@@ -120,8 +120,11 @@ func (k *contact) question() transport.Item {
 	return transport.Item{Key: transport.ContactKey, Value: binary.AppendUvarint(nil, k.count)}
 }
 
-// Acknowledged takes in when a message was sent that the control plane has got; see transport.LinkConfig.
-func (a *Agent) Acknowledged(sent time.Time) {
+// Acknowledged takes in when a message was sent that the control plane has got, and what was in it; see transport.LinkConfig.
+func (a *Agent) Acknowledged(sent time.Time, reports []transport.Item) {
+	if a.untold.delivered(reports) {
+		wake(a.telling)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var bound, fenced []*worker

@@ -45,7 +45,7 @@ func contacted(t *testing.T) (d *device, p, free *corev1.Pod) {
 	d.contactFile = filepath.Join(t.TempDir(), "run", "contact")
 	d.linked.Store(true)
 	d.start()
-	d.a.Acknowledged(time.Now()) // its status, when the link came up
+	d.a.Acknowledged(time.Now(), nil) // its status, when the link came up
 	p, free = newPod("bound", bound), newPod("free")
 	d.apply(set(t, p), set(t, free))
 	pass(time.Hour)
@@ -73,7 +73,7 @@ func TestPodEndsWithoutContact(t *testing.T) {
 			t.Errorf("it ended %s after the cut", ended.Sub(cut))
 		}
 		d.linked.Store(true)
-		d.a.Acknowledged(time.Now())
+		d.a.Acknowledged(time.Now(), nil)
 		pass(time.Minute)
 		d.mustRun(p, true)
 		pass(time.Hour)
@@ -114,7 +114,7 @@ func TestNoContactSinceTheBoot(t *testing.T) {
 		d.mustRun(p, false)
 		d.mustRun(free, true)
 		d.linked.Store(true)
-		d.a.Acknowledged(time.Now())
+		d.a.Acknowledged(time.Now(), nil)
 		pass(time.Minute)
 		d.mustRun(p, true)
 	})

@@ -245,19 +245,22 @@ func (a *Agent) publish(key, uid string, value []byte) {
 }
 
 // save writes statuses to the disk, a second after they changed so that the changes of a starting pod are one write.
-func (a *Agent) save(ctx context.Context) {
+func (a *Agent) save(ctx context.Context) { afterwards(ctx, a.saving, time.Second, a.saveNow) }
+
+// afterwards does something each time that it is woken, a while after it, so that much that comes in that time is done at once.
+func afterwards(ctx context.Context, woken <-chan struct{}, pause time.Duration, do func()) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.saving:
+		case <-woken:
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Second):
+		case <-time.After(pause):
 		}
-		a.saveNow()
+		do()
 	}
 }
 

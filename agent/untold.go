@@ -7,11 +7,11 @@ import (
 	"encoding/binary"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/shoal-edge/shoal/transport"
+	"github.com/shoal-edge/shoal/uvarint"
 )
 
 const (
@@ -42,23 +42,24 @@ type untoldEvent struct {
 
 func (e *untoldEvent) weight() int { return len(e.item.Key) + len(e.item.Value) }
 
+func newUntold() *untold {
+	return &untold{waiting: map[string]*untoldEvent{}, saved: map[uint64]bool{}}
+}
+
 // add adds an event, in the place of the one with the same key.
 func (u *untold) add(item transport.Item, warning bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.remove(item.Key)
-	u.put(item, warning)
+	u.next++
+	u.put(item, u.next, warning)
 	for len(u.waiting) > maxUntold || u.bytes > maxUntoldBytes && len(u.waiting) > 1 {
 		u.remove(u.least().item.Key)
 	}
 }
 
-func (u *untold) put(item transport.Item, warning bool) {
-	if u.waiting == nil {
-		u.waiting, u.saved = map[string]*untoldEvent{}, map[uint64]bool{}
-	}
-	u.next++
-	e := &untoldEvent{item: item, order: u.next, since: time.Now(), warning: warning}
+func (u *untold) put(item transport.Item, order uint64, warning bool) {
+	e := &untoldEvent{item: item, order: order, since: time.Now(), warning: warning}
 	u.waiting[item.Key] = e
 	u.bytes += e.weight()
 }
@@ -132,20 +133,13 @@ func (u *untold) load(d *database) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	d.each(bucketEvents, "", func(key string, value []byte) {
-		item, warning, ok := decodeUntold(value)
 		if len(key) != 8 {
 			return
 		}
-		if order := binary.BigEndian.Uint64([]byte(key)); order > u.next {
-			u.next = order - 1
-		}
-		if !ok { // it goes with the next write
-			item = transport.Item{Key: "damaged/" + key}
-		}
-		u.put(item, warning)
+		u.next = binary.BigEndian.Uint64([]byte(key)) // they come sorted
 		u.saved[u.next] = true
-		if !ok {
-			u.remove(item.Key)
+		if item, warning, ok := decodeUntold(value); ok { // what is damaged goes with the next write
+			u.put(item, u.next, warning)
 		}
 	})
 }
@@ -169,20 +163,14 @@ func encodeUntold(e *untoldEvent) []byte {
 	if e.warning {
 		warning = 1
 	}
-	b := binary.AppendUvarint([]byte{warning}, uint64(len(e.item.Key)))
-	return slices.Concat(b, []byte(e.item.Key), e.item.Value)
+	return append(uvarint.Append([]byte{warning}, e.item.Key), e.item.Value...)
 }
 
 func decodeUntold(b []byte) (item transport.Item, warning, ok bool) {
-	if len(b) == 0 {
-		return item, false, false
-	}
-	length, n := binary.Uvarint(b[1:])
-	if n <= 0 || length > uint64(len(b)-1-n) {
-		return item, false, false
-	}
-	key, value := b[1+n:][:length], b[1+n:][length:]
-	return transport.Item{Key: string(key), Value: bytes.Clone(value)}, b[0] == 1, true
+	r := uvarint.Reader{Rest: b}
+	warning, item.Key = r.Byte() == 1, r.String()
+	item.Value = bytes.Clone(r.Rest)
+	return item, warning, !r.Bad
 }
 
 // tell reports an event, for as long as the control plane has not acknowledged it.
@@ -197,14 +185,6 @@ func (a *Agent) tell(item transport.Item, warning bool) {
 	wake(a.telling)
 }
 
-// Delivered takes in what the control plane has acknowledged; see transport.LinkConfig.
-func (a *Agent) Delivered(items []transport.Item) {
-	items = slices.DeleteFunc(slices.Clone(items), func(i transport.Item) bool { return !strings.HasPrefix(i.Key, "events/") })
-	if len(items) > 0 && a.untold.delivered(items) {
-		wake(a.telling)
-	}
-}
-
 // keepUntold tells again what was told before this start, and keeps on the disk what waits.
 func (a *Agent) keepUntold(ctx context.Context) {
 	a.mu.Lock()
@@ -213,19 +193,7 @@ func (a *Agent) keepUntold(ctx context.Context) {
 	if report != nil {
 		report(a.untold.all()...)
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-a.telling:
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(patienceUntold + time.Second):
-		}
-		a.writeUntold(false)
-	}
+	afterwards(ctx, a.telling, patienceUntold+time.Second, func() { a.writeUntold(false) })
 }
 
 func (a *Agent) writeUntold(all bool) {

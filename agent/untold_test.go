@@ -18,7 +18,7 @@ func openUntold(t *testing.T, dir string) (*untold, *database) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &untold{}
+	u := newUntold()
 	u.load(d)
 	return u, d
 }
@@ -106,7 +106,7 @@ func TestUntold(t *testing.T) {
 
 // Too many events: the oldest go, warnings last.
 func TestUntoldIsBounded(t *testing.T) {
-	u := &untold{}
+	u := newUntold()
 	u.add(happened("warning", "w"), true)
 	for i := range maxUntold + 10 {
 		u.add(happened(fmt.Sprint(i), fmt.Sprint(i)), false)

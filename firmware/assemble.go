@@ -218,22 +218,13 @@ func inPack(c *chunks.Chunk) (from, length int64)  { return c.At, int64(c.Stored
 
 // take gets pieces from a source that has the release as it is. One that gives a wrong piece is asked no more.
 func (m *assembly) take(ctx context.Context, s source) error {
-	for _, part := range m.spans(nextDoor, inImage) {
-		body, err := s.open(ctx, part.from, part.to)
-		if err != nil {
-			return err
+	open := func(from, to int64) (io.ReadCloser, error) { return s.open(ctx, from, to) }
+	return m.gather(nextDoor, inImage, open, func(c *chunks.Chunk, data []byte) ([]byte, error) {
+		if chunks.IDOf(data) != c.ID {
+			return nil, fmt.Errorf("the piece at %d is another one", c.Offset)
 		}
-		err = m.each(body, part, inImage, func(c *chunks.Chunk, data []byte) error {
-			if chunks.IDOf(data) != c.ID {
-				return fmt.Errorf("the piece at %d is another one", c.Offset)
-			}
-			return m.put(c.ID, data)
-		})
-		if err := errors.Join(err, body.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
+		return data, nil
+	})
 }
 
 // download gets pieces from the pack.
@@ -243,44 +234,55 @@ func (m *assembly) download(ctx context.Context) error {
 		gap = math.MaxInt64
 	}
 	url := m.d.record.Assignment.Artifact.Chunks.URL
-	for _, part := range m.spans(gap, inPack) {
-		body, whole, err := m.d.get(ctx, url, part.from, part.to)
+	open := func(from, to int64) (io.ReadCloser, error) {
+		body, whole, err := m.d.get(ctx, url, from, to)
+		m.whole = m.whole || whole
+		return body, err
+	}
+	return m.gather(gap, inPack, open, func(c *chunks.Chunk, stored []byte) ([]byte, error) {
+		data, err := m.unpacker.Unpack(c, stored)
+		if err != nil {
+			err = fmt.Errorf("%w: %s: %w", errChunks, url, err)
+		}
+		return data, err
+	})
+}
+
+// gather gets the missing pieces from where they are in something else; piece makes a piece of what is read there, and proves it.
+func (m *assembly) gather(
+	gap int64, where func(c *chunks.Chunk) (from, length int64), open func(from, to int64) (io.ReadCloser, error),
+	piece func(c *chunks.Chunk, read []byte) ([]byte, error),
+) error {
+	buffer := make([]byte, chunks.MaxLength)
+	for _, part := range m.spans(gap, where) {
+		body, err := open(part.from, part.to)
 		if err != nil {
 			return err
 		}
-		m.whole = m.whole || whole
-		err = m.each(body, part, inPack, func(c *chunks.Chunk, stored []byte) error {
-			data, err := m.unpacker.Unpack(c, stored)
-			if err != nil {
-				return fmt.Errorf("%w: %s: %w", errChunks, url, err)
+		at := part.from
+		err = func() error {
+			for _, c := range part.wanted {
+				from, length := where(c)
+				if _, err := io.CopyN(io.Discard, body, from-at); err != nil {
+					return err
+				}
+				if _, err := io.ReadFull(body, buffer[:length]); err != nil {
+					return err
+				}
+				data, err := piece(c, buffer[:length])
+				if err != nil {
+					return err
+				}
+				if err := m.put(c.ID, data); err != nil {
+					return err
+				}
+				at = from + length
 			}
-			return m.put(c.ID, data)
-		})
+			return nil
+		}()
 		if err := errors.Join(err, body.Close()); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// each reads a part and calls f for each piece that is wanted of it.
-func (m *assembly) each(
-	body io.Reader, s span, where func(c *chunks.Chunk) (from, length int64), f func(c *chunks.Chunk, data []byte) error,
-) error {
-	buffer := make([]byte, chunks.MaxLength)
-	at := s.from
-	for _, c := range s.wanted {
-		from, length := where(c)
-		if _, err := io.CopyN(io.Discard, body, from-at); err != nil {
-			return err
-		}
-		if _, err := io.ReadFull(body, buffer[:length]); err != nil {
-			return err
-		}
-		if err := f(c, buffer[:length]); err != nil {
-			return err
-		}
-		at = from + length
 	}
 	return nil
 }

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,6 +22,7 @@ import (
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	"github.com/shoal-edge/shoal/firmware"
 	"github.com/shoal-edge/shoal/firmware/chunks"
+	"github.com/shoal-edge/shoal/firmware/firmwaretest"
 )
 
 const (
@@ -43,9 +43,7 @@ func BenchmarkTransfer(b *testing.B) {
 	pack := filepath.Join(dir, "after.pack")
 	sum := packFile(b, after, pack)
 	var sent atomic.Int64
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFile(&counter{w, &sent}, r, filepath.Join(dir, filepath.Clean("/"+r.URL.Path)))
-	}))
+	server := httptest.NewServer(firmwaretest.Counted(http.FileServer(http.Dir(dir)), &sent))
 	b.Cleanup(server.Close)
 	artifact := firmwarev1.Artifact{Name: "image", Type: firmwarev1.Image, URL: server.URL + "/after.img", Size: rootSize, SHA256: fileDigest(b, after)}
 	inChunks := artifact
@@ -66,7 +64,12 @@ func BenchmarkTransfer(b *testing.B) {
 					b.Fatal(err)
 				}
 				base := resident(b, true)
-				update(b, &pair{map[string]string{"a": c.running, "b": target}}, c.artifact)
+				backend := &pair{path: map[string]string{"a": c.running, "b": target}}
+				last := firmwaretest.Download(b, firmware.Config{Backend: backend, Dir: b.TempDir(), HardwareID: "board", BootID: "boot"},
+					&firmwarev1.Assignment{ID: "1", Release: "r", Version: "2", Counter: 2, Artifact: c.artifact}, 10*time.Minute)
+				if last.State != firmwarev1.Staged {
+					b.Fatalf("%s: %s %s", last.State, last.Reason, last.Message)
+				}
 				b.ReportMetric(float64(resident(b, false)-base)/1e6, "MB-memory")
 				b.ReportMetric(float64(sent.Load())/1e6, "MB-wire")
 				if got := fileDigest(b, target); got != artifact.SHA256 {
@@ -102,11 +105,9 @@ func withCasync(b *testing.B, dir, url string, sent *atomic.Int64, want string) 
 }
 
 // pair is a backend of two files.
-type pair struct{ path map[string]string }
-
-func (*pair) Name() string { return "files" }
-func (*pair) Boot(context.Context) (firmware.Boot, error) {
-	return firmware.Boot{Booted: "a", Default: "a"}, nil
+type pair struct {
+	firmwaretest.Runs
+	path map[string]string
 }
 
 func (f *pair) Open(_ context.Context, slot string) (firmware.Slot, error) {
@@ -115,52 +116,6 @@ func (f *pair) Open(_ context.Context, slot string) (firmware.Slot, error) {
 
 func (f *pair) Read(_ context.Context, slot string) (firmware.Source, error) {
 	return os.Open(f.path[slot])
-}
-func (*pair) Arm(context.Context, string, int) error { return nil }
-func (*pair) Refill(context.Context, int) error      { return nil }
-func (*pair) Commit(context.Context) error           { return nil }
-func (*pair) Revert(context.Context) error           { return nil }
-func (*pair) Restart(context.Context) error          { return nil }
-
-func update(b *testing.B, backend firmware.Backend, a firmwarev1.Artifact) {
-	staged := make(chan struct{})
-	finish := sync.OnceFunc(func() { close(staged) })
-	d, err := firmware.New(firmware.Config{
-		Backend: backend, Dir: b.TempDir(), HardwareID: "board", BootID: "boot",
-		Report: func(s firmwarev1.DeviceFirmwareStatus) {
-			if s.State == firmwarev1.Staged {
-				finish()
-			}
-		},
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Minute)
-	defer cancel()
-	ended := make(chan error)
-	go func() { ended <- d.Run(ctx) }()
-	d.Tell(&firmwarev1.DeviceFirmwareSpec{Assignment: &firmwarev1.Assignment{ID: "1", Release: "r", Version: "2", Counter: 2, Artifact: a}}, nil)
-	select {
-	case <-staged:
-	case <-ctx.Done():
-		b.Error("not staged")
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		b.Fatal(err)
-	}
-}
-
-type counter struct {
-	http.ResponseWriter
-	sent *atomic.Int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.ResponseWriter.Write(p)
-	c.sent.Add(int64(n))
-	return n, err
 }
 
 // gather copies files of this machine until there are enough, and returns them.

@@ -96,7 +96,7 @@ func New(cfg Config) (*Device, error) {
 		cfg.Now = time.Now
 	}
 	if cfg.HTTP == nil {
-		cfg.HTTP = newClient()
+		cfg.HTTP = NewClient()
 	}
 	journal, record, damaged, err := OpenJournal(cfg.Dir, cfg.Now())
 	if err != nil {

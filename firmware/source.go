@@ -57,8 +57,8 @@ func (d *Device) nearby() []source {
 	return all
 }
 
-// newClient bounds every wait but that for the body, which may take days on a slow link; a body that stands still is ended by watched.
-func newClient() *http.Client {
+// NewClient bounds every wait but that for the body, which may take days on a slow link.
+func NewClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 30 * time.Second}).DialContext,

@@ -22,20 +22,17 @@ import (
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	"github.com/shoal-edge/shoal/firmware"
 	"github.com/shoal-edge/shoal/firmware/chunks"
+	"github.com/shoal-edge/shoal/firmware/firmwaretest"
 )
 
 // slots is a backend in memory, of which slot a runs.
 type slots struct {
+	firmwaretest.Runs
 	mu     sync.Mutex
 	medium map[string][]byte
 	// full: nothing can be written any more after so many bytes. 0: no limit.
 	full    int
 	written int
-}
-
-func (s *slots) Name() string { return "slots" }
-func (s *slots) Boot(context.Context) (firmware.Boot, error) {
-	return firmware.Boot{Booted: "a", Default: "a"}, nil
 }
 
 func (s *slots) Open(_ context.Context, name string) (firmware.Slot, error) {
@@ -45,11 +42,6 @@ func (s *slots) Open(_ context.Context, name string) (firmware.Slot, error) {
 func (s *slots) Read(_ context.Context, name string) (firmware.Source, error) {
 	return memory{s, name}, nil
 }
-func (s *slots) Arm(context.Context, string, int) error { return nil }
-func (s *slots) Refill(context.Context, int) error      { return nil }
-func (s *slots) Commit(context.Context) error           { return nil }
-func (s *slots) Revert(context.Context) error           { return nil }
-func (s *slots) Restart(context.Context) error          { return nil }
 
 type memory struct {
 	s    *slots
@@ -188,35 +180,9 @@ func newTransfer(t *testing.T) *transfer {
 }
 
 // run lets the device go until it is done with the download, or for so long, and returns its last status.
-func (x *transfer) run(t *testing.T, most time.Duration) (last firmwarev1.DeviceFirmwareStatus) {
+func (x *transfer) run(t *testing.T, most time.Duration) firmwarev1.DeviceFirmwareStatus {
 	t.Helper()
-	done := make(chan struct{})
-	finish := sync.OnceFunc(func() { close(done) })
-	x.cfg.Report = func(s firmwarev1.DeviceFirmwareStatus) {
-		if s.Percent > 100 {
-			t.Errorf("%d %% are done", s.Percent)
-		}
-		if last = s; s.State == firmwarev1.Staged || s.State == firmwarev1.WriteFailed || s.State == firmwarev1.Rejected {
-			finish()
-		}
-	}
-	d, err := firmware.New(x.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), most)
-	ended := make(chan error)
-	go func() { ended <- d.Run(ctx) }()
-	d.Tell(&firmwarev1.DeviceFirmwareSpec{Assignment: x.assignment}, nil)
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
-	return last
+	return firmwaretest.Download(t, x.cfg, x.assignment, most)
 }
 
 func (x *transfer) staged(t *testing.T) {
@@ -410,7 +376,6 @@ func TestGive(t *testing.T) {
 	x.assignment.Artifact.Chunks = nil
 	x.cfg.Artifacts = firmware.Artifacts(t.TempDir())
 	x.staged(t)
-	x.cfg.Report = nil
 	d, err := firmware.New(x.cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/shoal-edge/shoal/raft/failpoint"
 	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/uvarint"
 )
 
 // checkpoint is the state on disk: a bbolt file with one entry for each object and a header that says up to where in the
@@ -350,20 +351,20 @@ func decodeHeader(b []byte) (h header, err error) {
 	if len(b) < crcSize || checksum(b[:len(b)-crcSize]) != binary.BigEndian.Uint32(b[len(b)-crcSize:]) {
 		return header{}, errors.New("the checksum of the header is wrong")
 	}
-	r := reader{rest: b[:len(b)-crcSize]}
-	if version := r.byte(); version != headerVersion {
+	r := uvarint.Reader{Rest: b[:len(b)-crcSize]}
+	if version := r.Byte(); version != headerVersion {
 		return header{}, fmt.Errorf("the header has the unknown version %d", version)
 	}
 	for _, n := range []*uint64{
 		&h.Index, &h.Term, &h.Revision, &h.Count, &h.ConfigurationIndex, &h.Shift.Revision, &h.Shift.Epoch, &h.Saved,
 	} {
-		*n = r.uvarint()
+		*n = r.Uvarint()
 	}
-	copy(h.Cluster[:], r.take(uint64(len(h.Cluster))))
-	if r.bad {
+	copy(h.Cluster[:], r.Take(uint64(len(h.Cluster))))
+	if r.Bad {
 		return header{}, errors.New("the header is cut off")
 	}
-	h.Configuration, err = decodeConfiguration(r.rest)
+	h.Configuration, err = decodeConfiguration(r.Rest)
 	return h, err
 }
 
@@ -397,13 +398,13 @@ func decodeItem(key, value []byte) (store.Item, error) {
 	if len(parts) != 3 || len(value) < crcSize || checksum(key, value[crcSize:]) != binary.BigEndian.Uint32(value) {
 		return store.Item{}, fmt.Errorf("the checksum of %q is wrong", key)
 	}
-	r := reader{rest: value[crcSize:]}
+	r := uvarint.Reader{Rest: value[crcSize:]}
 	item := store.Item{
 		Key:      store.Key{Resource: string(parts[0]), Namespace: string(parts[1]), Name: string(parts[2])},
-		Revision: r.uvarint(),
-		Value:    r.rest,
+		Revision: r.Uvarint(),
+		Value:    r.Rest,
 	}
-	if r.bad {
+	if r.Bad {
 		return store.Item{}, fmt.Errorf("the revision of %q is cut off", key)
 	}
 	return item, nil

@@ -20,6 +20,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 
 	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/uvarint"
 )
 
 // -golden writes the snapshot of the present format. A format that was released never changes again: a new one gets a new file.
@@ -153,7 +154,7 @@ func TestGoldenBatch(t *testing.T) {
 	for i, data := range []string{"short", strings.Repeat("longer than a sector ", 50)} {
 		index := uint64(11 + i)
 		k := logKey(index)
-		content = appendBytes(content, encodeEntry(k[:], &hraft.Log{Index: index, Term: 3, Data: []byte(data), Extensions: []byte("x")}))
+		content = uvarint.Append(content, encodeEntry(k[:], &hraft.Log{Index: index, Term: 3, Data: []byte(data), Extensions: []byte("x")}))
 	}
 	const file, segment, at, number = "testdata/log-batch-1", 3, blockSectors, 7
 	packed := packBatch(nil, segment, at, number, content)

@@ -7,6 +7,8 @@ import (
 	"io"
 	"maps"
 	"slices"
+
+	"github.com/shoal-edge/shoal/uvarint"
 )
 
 // logBatch is a batch: what the log writes with one flush. It says how all of the log is after it: which entries there are, which segments, and
@@ -81,7 +83,7 @@ func (b *logBatch) encode(to []byte) []byte {
 	}
 	to = binary.AppendUvarint(to, uint64(len(b.state)))
 	for _, k := range slices.Sorted(maps.Keys(b.state)) {
-		to = appendBytes(appendBytes(to, k), b.state[k])
+		to = uvarint.Append(uvarint.Append(to, k), b.state[k])
 	}
 	return binary.AppendUvarint(to, b.entries)
 }
@@ -97,37 +99,37 @@ func (b *logBatch) headBound() int {
 
 // decodeBatch reads a content. Every entry is checked.
 func decodeBatch(content []byte, check func(index uint64, body []byte) error) (*logBatch, error) {
-	r := reader{rest: content}
-	if version := r.byte(); version != batchVersion {
+	r := uvarint.Reader{Rest: content}
+	if version := r.Byte(); version != batchVersion {
 		return nil, fmt.Errorf("a batch has the unknown version %d", version)
 	}
-	flags := r.byte()
+	flags := r.Byte()
 	if flags&^flagSealed != 0 {
 		return nil, fmt.Errorf("a batch has the unknown flags %#x", flags)
 	}
-	b := &logBatch{sealed: flags == flagSealed, prev: r.uvarint(), tail: r.uvarint(), first: r.uvarint(), last: r.uvarint(), next: r.uvarint()}
-	for range r.count() {
-		b.segments = append(b.segments, r.uvarint())
+	b := &logBatch{sealed: flags == flagSealed, prev: r.Uvarint(), tail: r.Uvarint(), first: r.Uvarint(), last: r.Uvarint(), next: r.Uvarint()}
+	for range r.Count() {
+		b.segments = append(b.segments, r.Uvarint())
 	}
 	b.state = map[string][]byte{}
-	for range r.count() {
-		b.state[r.string()] = slices.Clone(r.bytes())
+	for range r.Count() {
+		b.state[r.String()] = slices.Clone(r.Bytes())
 	}
-	b.entries = r.count()
+	b.entries = r.Count()
 	if b.first > b.last || (b.first == 0) != (b.last == 0) || b.entries > 0 && b.entries > b.last-b.first+1 {
 		return nil, errors.New("a batch has the wrong number of entries")
 	}
 	for i := range b.entries {
-		body := r.bytes()
-		if r.bad {
+		body := r.Bytes()
+		if r.Bad {
 			break
 		}
 		if err := check(b.last-b.entries+1+i, body); err != nil {
 			return nil, err
 		}
-		b.places = append(b.places, place{at: uint32(len(content) - len(r.rest) - len(body)), size: uint32(len(body))})
+		b.places = append(b.places, place{at: uint32(len(content) - len(r.Rest) - len(body)), size: uint32(len(body))})
 	}
-	if r.bad {
+	if r.Bad {
 		return nil, errors.New("a batch is cut off")
 	}
 	return b, nil

@@ -12,6 +12,8 @@ import (
 
 	hraft "github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+
+	"github.com/shoal-edge/shoal/uvarint"
 )
 
 // Before there were segments, the log was a bbolt file. Its buckets are the log, by index, and the votes; the sequence number of the
@@ -56,7 +58,7 @@ func convert(tx *bbolt.Tx, path string, wrong error) error {
 	var all []byte
 	err := walk(old, votes, func(k, v []byte) error {
 		state[string(k)] = append([]byte{}, v...)
-		all = appendBytes(appendBytes(all, k), v)
+		all = uvarint.Append(uvarint.Append(all, k), v)
 		return nil
 	})
 	if err != nil {

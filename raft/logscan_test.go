@@ -14,6 +14,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 
 	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/uvarint"
 )
 
 // inMemory lets a test open files thousands of times without a disk, where the system has a folder for that.
@@ -351,7 +352,7 @@ func TestLogIsReused(t *testing.T) {
 func FuzzDecodeBatch(f *testing.F) {
 	k := logKey(7)
 	b := logBatch{prev: 3, tail: 2, first: 5, last: 7, next: 4, segments: []uint64{2, 4}, state: map[string][]byte{"a": {1}}, entries: 1}
-	f.Add(appendBytes(b.encode(nil), encodeEntry(k[:], &hraft.Log{Index: 7, Term: 3, Data: []byte("data")})))
+	f.Add(uvarint.Append(b.encode(nil), encodeEntry(k[:], &hraft.Log{Index: 7, Term: 3, Data: []byte("data")})))
 	f.Add((&logBatch{sealed: true, tail: 1, segments: []uint64{1}}).encode(nil))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		b, err := decodeBatch(content, checkEntry)
@@ -363,7 +364,7 @@ func FuzzDecodeBatch(f *testing.F) {
 		}
 		again := b.encode(nil)
 		for _, p := range b.places {
-			again = appendBytes(again, content[p.at:p.at+p.size])
+			again = uvarint.Append(again, content[p.at:p.at+p.size])
 		}
 		c, err := decodeBatch(again, checkEntry)
 		b.places, b.segments = nil, append([]uint64{}, b.segments...)

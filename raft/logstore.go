@@ -12,6 +12,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 
 	"github.com/shoal-edge/shoal/raft/failpoint"
+	"github.com/shoal-edge/shoal/uvarint"
 )
 
 // logStore keeps the log and the votes in a folder of segments; see segment, batch and logDisk. Entries follow one another without
@@ -349,7 +350,7 @@ func encodeEntry(key []byte, entry *hraft.Log) []byte {
 	b := make([]byte, 0, 2+2*binary.MaxVarintLen64+len(entry.Data)+len(entry.Extensions)+crcSize)
 	b = append(b, entryVersion, byte(entry.Type))
 	b = binary.AppendUvarint(b, entry.Term)
-	b = appendBytes(b, entry.Extensions)
+	b = uvarint.Append(b, entry.Extensions)
 	b = append(b, entry.Data...)
 	return binary.BigEndian.AppendUint32(b, checksum(key, b))
 }
@@ -363,17 +364,17 @@ func decodeEntry(key, value []byte, entry *hraft.Log) error {
 	if checksum(key, body) != binary.BigEndian.Uint32(value[len(body):]) {
 		return fmt.Errorf("the checksum of entry %d is wrong", index)
 	}
-	r := reader{rest: body}
-	if version := r.byte(); version != entryVersion {
+	r := uvarint.Reader{Rest: body}
+	if version := r.Byte(); version != entryVersion {
 		return fmt.Errorf("entry %d has the unknown version %d", index, version)
 	}
-	*entry = hraft.Log{Index: index, Type: hraft.LogType(r.byte()), Term: r.uvarint()}
-	if extensions := r.bytes(); len(extensions) > 0 {
+	*entry = hraft.Log{Index: index, Type: hraft.LogType(r.Byte()), Term: r.Uvarint()}
+	if extensions := r.Bytes(); len(extensions) > 0 {
 		entry.Extensions = append([]byte{}, extensions...)
 	}
-	if r.bad {
+	if r.Bad {
 		return fmt.Errorf("entry %d is cut off", index)
 	}
-	entry.Data = append([]byte{}, r.rest...)
+	entry.Data = append([]byte{}, r.Rest...)
 	return nil
 }

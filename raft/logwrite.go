@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+
+	"github.com/shoal-edge/shoal/uvarint"
 )
 
 // logChange is what a batch does to the log.
@@ -89,7 +91,7 @@ func (f *logDisk) commit(b *logBatch, entries [][]byte) error {
 	}
 	f.content = b.encode(f.content[:0])
 	for _, body := range entries {
-		f.content = appendBytes(f.content, body)
+		f.content = uvarint.Append(f.content, body)
 		b.places = append(b.places, place{at: uint32(len(f.content) - len(body)), size: uint32(len(body))})
 	}
 	s := f.current()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/uvarint"
 )
 
 // A record is a transaction as it stands in the log:
@@ -40,21 +41,17 @@ func encodeTxn(txn store.Txn) []byte {
 			flags |= flagAny
 		}
 		b = append(b, flags)
-		b = appendBytes(b, op.Key.Resource)
-		b = appendBytes(b, op.Key.Namespace)
-		b = appendBytes(b, op.Key.Name)
+		b = uvarint.Append(b, op.Key.Resource)
+		b = uvarint.Append(b, op.Key.Namespace)
+		b = uvarint.Append(b, op.Key.Name)
 		if flags&flagAny == 0 {
 			b = binary.AppendUvarint(b, op.Expect)
 		}
 		if flags&flagDelete == 0 {
-			b = appendBytes(b, op.Value)
+			b = uvarint.Append(b, op.Value)
 		}
 	}
 	return b
-}
-
-func appendBytes[T string | []byte](b []byte, s T) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
 // decodeTxn reads a record. The values share its memory, unless there are several: then each is on its own, so that one
@@ -66,83 +63,31 @@ func decodeTxn(b []byte) (store.Txn, error) {
 	if b[0] != recordVersion {
 		return store.Txn{}, fmt.Errorf("%w: unknown version %d: this shoal is too old for its peers, upgrade it", errRecord, b[0])
 	}
-	r := reader{rest: b[1:]}
-	count := r.uvarint()
+	r := uvarint.Reader{Rest: b[1:]}
+	count := r.Uvarint()
 	if count > uint64(len(b)) {
 		return store.Txn{}, fmt.Errorf("%w: %d operations", errRecord, count)
 	}
 	txn := store.Txn{Ops: make([]store.Op, 0, count)}
 	for range count {
-		flags := r.byte()
+		flags := r.Byte()
 		if flags&^knownFlags != 0 {
 			return store.Txn{}, fmt.Errorf("%w: unknown flags %#x", errRecord, flags)
 		}
-		op := store.Op{Key: store.Key{Resource: r.string(), Namespace: r.string(), Name: r.string()}, Expect: store.Any}
+		op := store.Op{Key: store.Key{Resource: r.String(), Namespace: r.String(), Name: r.String()}, Expect: store.Any}
 		if flags&flagAny == 0 {
-			op.Expect = r.uvarint()
+			op.Expect = r.Uvarint()
 		}
 		if flags&flagDelete == 0 {
-			op.Value = r.bytes()
+			op.Value = r.Bytes()
 			if count > 1 {
 				op.Value = append([]byte{}, op.Value...)
 			}
 		}
 		txn.Ops = append(txn.Ops, op)
 	}
-	if r.bad || len(r.rest) > 0 {
+	if r.Bad || len(r.Rest) > 0 {
 		return store.Txn{}, fmt.Errorf("%w: wrong length", errRecord)
 	}
 	return txn, nil
 }
-
-// reader takes values off a buffer; after the first that is not there it returns zeros and says so in bad.
-type reader struct {
-	rest []byte
-	bad  bool
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 {
-		r.bad, r.rest = true, nil
-		return 0
-	}
-	r.rest = r.rest[n:]
-	return v
-}
-
-// count reads how many things follow, of a byte at least each.
-func (r *reader) count() uint64 {
-	n := r.uvarint()
-	if n > uint64(len(r.rest)) {
-		r.bad, r.rest = true, nil
-		return 0
-	}
-	return n
-}
-
-func (r *reader) take(n uint64) []byte {
-	if n > uint64(len(r.rest)) {
-		r.bad, r.rest = true, nil
-		return nil
-	}
-	b := r.rest[:n:n]
-	r.rest = r.rest[n:]
-	return b
-}
-
-func (r *reader) byte() byte {
-	if b := r.take(1); len(b) == 1 {
-		return b[0]
-	}
-	return 0
-}
-
-func (r *reader) bytes() []byte {
-	if b := r.take(r.uvarint()); b != nil {
-		return b
-	}
-	return []byte{}
-}
-
-func (r *reader) string() string { return string(r.bytes()) }

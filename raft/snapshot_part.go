@@ -8,6 +8,7 @@ import (
 	hraft "github.com/hashicorp/raft"
 
 	"github.com/shoal-edge/shoal/store"
+	"github.com/shoal-edge/shoal/uvarint"
 )
 
 // A snapshot is restored through the log, in parts that every server puts aside; the last one swaps the whole state. So
@@ -73,10 +74,10 @@ func appendPartHead(b []byte, kind byte, id [16]byte, number uint64) []byte {
 }
 
 func appendPartItem(b []byte, item *store.Item) []byte {
-	b = appendBytes(b, item.Key.Resource)
-	b = appendBytes(b, item.Key.Namespace)
-	b = appendBytes(b, item.Key.Name)
-	return appendBytes(b, item.Value)
+	b = uvarint.Append(b, item.Key.Resource)
+	b = uvarint.Append(b, item.Key.Namespace)
+	b = uvarint.Append(b, item.Key.Name)
+	return uvarint.Append(b, item.Value)
 }
 
 func encodePart(p *part) []byte {
@@ -100,28 +101,28 @@ func decodePart(b []byte) (*part, error) {
 	if !isPart(b) {
 		return nil, fmt.Errorf("%w: not a part of a snapshot", errRecord)
 	}
-	r := reader{rest: b[1:]}
-	p := &part{kind: r.byte()}
-	copy(p.id[:], r.take(uint64(len(p.id))))
-	p.number = r.uvarint()
+	r := uvarint.Reader{Rest: b[1:]}
+	p := &part{kind: r.Byte()}
+	copy(p.id[:], r.Take(uint64(len(p.id))))
+	p.number = r.Uvarint()
 	switch p.kind {
 	case partItems:
-		count := r.uvarint()
+		count := r.Uvarint()
 		if count > uint64(len(b)) {
 			return nil, fmt.Errorf("%w: %d objects", errRecord, count)
 		}
 		for range count {
-			item := store.Item{Key: store.Key{Resource: r.string(), Namespace: r.string(), Name: r.string()}}
-			item.Value = append([]byte{}, r.bytes()...)
+			item := store.Item{Key: store.Key{Resource: r.String(), Namespace: r.String(), Name: r.String()}}
+			item.Value = append([]byte{}, r.Bytes()...)
 			p.items = append(p.items, item)
 		}
 	case partEnd:
-		p.total, p.revision, p.epoch = r.uvarint(), r.uvarint(), r.uvarint()
+		p.total, p.revision, p.epoch = r.Uvarint(), r.Uvarint(), r.Uvarint()
 	case partAbort:
 	default:
 		return nil, fmt.Errorf("%w: unknown kind %d of a part: this shoal is too old for its peers, upgrade it", errRecord, p.kind)
 	}
-	if r.bad || len(r.rest) > 0 {
+	if r.Bad || len(r.Rest) > 0 {
 		return nil, fmt.Errorf("%w: wrong length", errRecord)
 	}
 	return p, nil

@@ -34,11 +34,9 @@ type LinkConfig struct {
 	// Bulk is how much tunnels may send together, in bytes a second, so that they leave room for the rest. Zero: as much as goes.
 	Bulk int
 	// Acknowledged is told when a message was first sent that the control plane has acknowledged: since then at least it has heard of
-	// the device. It must not block. Nil: nobody is told.
-	Acknowledged func(sent time.Time)
-	// Delivered is told of the reports that the control plane has acknowledged, but for those that are part of the device's whole status.
-	// It must not block. Nil: nobody is told.
-	Delivered func(items []Item)
+	// the device. Reports are those that came with it, but for those that are part of the device's whole status. It must not block. Nil:
+	// nobody is told.
+	Acknowledged func(sent time.Time, reports []Item)
 	// Connect bounds one attempt to connect. Default: 15s.
 	Connect time.Duration
 	// MinDelay and MaxDelay bound the pause between attempts. Defaults: 100ms, 30s.

@@ -85,10 +85,7 @@ func (s *deviceSession) receive(ctx context.Context) error {
 		}
 		s.link.mu.Unlock()
 		if arrived != nil && s.link.cfg.Acknowledged != nil {
-			s.link.cfg.Acknowledged(arrived.first)
-		}
-		if arrived != nil && s.link.cfg.Delivered != nil {
-			s.link.cfg.Delivered(arrived.items())
+			s.link.cfg.Acknowledged(arrived.first, arrived.items())
 		}
 		for _, id := range e.Tunnels {
 			s.tunnel(ctx, id)

@@ -8,6 +8,7 @@ package admission
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/shoal-edge/shoal/api"
@@ -119,20 +120,18 @@ func (p Plugins) collect(of func(Plugin) store.AdmitFunc) []store.Admitter {
 
 // created makes a function of new objects of one type.
 func created[T any](f func(ctx context.Context, a *store.Admission, obj *T) error) store.AdmitFunc {
-	return func(ctx context.Context, a *store.Admission) error {
-		obj, ok := any(a.Object).(*T)
-		if !ok || a.Operation != store.OpCreate || a.Subresource != "" {
-			return nil
-		}
-		return f(ctx, a, obj)
-	}
+	return on(f, store.OpCreate)
 }
 
 // written makes a function of new and changed objects of one type.
 func written[T any](f func(ctx context.Context, a *store.Admission, obj *T) error) store.AdmitFunc {
+	return on(f, store.OpCreate, store.OpUpdate)
+}
+
+func on[T any](f func(ctx context.Context, a *store.Admission, obj *T) error, operations ...store.Operation) store.AdmitFunc {
 	return func(ctx context.Context, a *store.Admission) error {
 		obj, ok := any(a.Object).(*T)
-		if !ok || a.Operation != store.OpCreate && a.Operation != store.OpUpdate || a.Subresource != "" {
+		if !ok || !slices.Contains(operations, a.Operation) || a.Subresource != "" {
 			return nil
 		}
 		return f(ctx, a, obj)

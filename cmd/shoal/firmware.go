@@ -230,7 +230,11 @@ metadata goes to standard output, or to a file; kubectl apply brings it into a c
 			if err != nil {
 				return err
 			}
-			if err := measure(release, files, cmd.ErrOrStderr()); err != nil {
+			artifacts, err := filesOf(release, files)
+			if err != nil {
+				return err
+			}
+			if err := measure(artifacts, cmd.ErrOrStderr()); err != nil {
 				return err
 			}
 			now := time.Now()
@@ -273,25 +277,39 @@ func artifactOf(r *firmwarev1.Release, name string) *firmwarev1.Artifact {
 	return nil
 }
 
-// measure takes sizes and hashes from the artifacts' files.
-func measure(r *firmwarev1.Release, files []string, stderr io.Writer) error {
-	for _, pair := range files {
+// fileOf is an artifact of a release and the file that has it.
+type fileOf struct {
+	*firmwarev1.Artifact
+	path string
+}
+
+// filesOf reads NAME=FILE pairs.
+func filesOf(r *firmwarev1.Release, pairs []string) (all []fileOf, err error) {
+	for _, pair := range pairs {
 		name, path, ok := strings.Cut(pair, "=")
 		if !ok {
-			return usageError{fmt.Errorf("--artifact %s: want NAME=FILE", pair)}
+			return nil, usageError{fmt.Errorf("--artifact %s: want NAME=FILE", pair)}
 		}
 		found := artifactOf(r, name)
 		if found == nil {
-			return fmt.Errorf("--artifact %s: the release has no artifact of that name", pair)
+			return nil, fmt.Errorf("--artifact %s: the release has no artifact of that name", pair)
 		}
-		file, err := os.Open(path)
+		all = append(all, fileOf{found, path})
+	}
+	return all, nil
+}
+
+// measure takes sizes and hashes from the artifacts' files.
+func measure(files []fileOf, stderr io.Writer) error {
+	for _, f := range files {
+		file, err := os.Open(f.path)
 		if err != nil {
 			return err
 		}
 		stat, err := file.Stat()
 		if err == nil {
-			bar := newProgress(stderr, "reading "+name, stat.Size())
-			err = maker.Measure(found, io.TeeReader(file, bar))
+			bar := newProgress(stderr, "reading "+f.Name, stat.Size())
+			err = maker.Measure(f.Artifact, io.TeeReader(file, bar))
 			bar.end()
 		}
 		if err := errors.Join(err, file.Close()); err != nil {

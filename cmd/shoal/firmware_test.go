@@ -19,10 +19,9 @@ spec:
   - {name: image, url: "https://releases.example/os-2.4.1.img"}
 `
 
-// TestFirmwareCommands makes keys, a root that two people sign, a release, and a change of keys.
-func TestFirmwareCommands(t *testing.T) {
-	t.Chdir(t.TempDir())
-	must := func(want string, args ...string) string {
+// firmwareCLI runs commands below 'shoal firmware': ones that have to succeed and print something, and ones that have to be refused.
+func firmwareCLI(t *testing.T) (must func(want string, args ...string) string, wrong func(want string, args ...string)) {
+	must = func(want string, args ...string) string {
 		t.Helper()
 		code, stdout, stderr := shoal(t, append([]string{"firmware"}, args...)...)
 		if code != 0 || !strings.Contains(stdout, want) {
@@ -30,12 +29,19 @@ func TestFirmwareCommands(t *testing.T) {
 		}
 		return stdout
 	}
-	wrong := func(want string, args ...string) {
+	wrong = func(want string, args ...string) {
 		t.Helper()
 		if code, stdout, stderr := shoal(t, append([]string{"firmware"}, args...)...); code == 0 || !strings.Contains(stderr, want) {
 			t.Errorf("shoal firmware %v: exit %d: %s%s", args, code, stdout, stderr)
 		}
 	}
+	return must, wrong
+}
+
+// TestFirmwareCommands makes keys, a root that two people sign, a release, and a change of keys.
+func TestFirmwareCommands(t *testing.T) {
+	t.Chdir(t.TempDir())
+	must, wrong := firmwareCLI(t)
 	put := func(name, data string) {
 		t.Helper()
 		if err := os.WriteFile(name, []byte(data), 0o644); err != nil {

@@ -57,12 +57,15 @@ file. It is to be signed afterwards, if devices want that.`,
 			if release.Spec.Metadata != nil {
 				return fmt.Errorf("%s is signed already, and its chunks would not be: pack first", args[0])
 			}
-			if err := measure(release, files, cmd.ErrOrStderr()); err != nil {
+			artifacts, err := filesOf(release, files)
+			if err != nil {
 				return err
 			}
-			for _, pair := range files {
-				name, path, _ := strings.Cut(pair, "=")
-				if err := packArtifact(artifactOf(release, name), path, filepath.Join(dir, name+packSuffix), cmd.ErrOrStderr()); err != nil {
+			if err := measure(artifacts, cmd.ErrOrStderr()); err != nil {
+				return err
+			}
+			for _, a := range artifacts {
+				if err := packArtifact(a, filepath.Join(dir, a.Name+packSuffix), cmd.ErrOrStderr()); err != nil {
 					return err
 				}
 			}
@@ -75,8 +78,8 @@ file. It is to be signed afterwards, if devices want that.`,
 	return cmd
 }
 
-func packArtifact(a *firmwarev1.Artifact, path, to string, stderr io.Writer) error {
-	file, err := os.Open(path)
+func packArtifact(a fileOf, to string, stderr io.Writer) error {
+	file, err := os.Open(a.path)
 	if err != nil {
 		return err
 	}
@@ -119,21 +122,19 @@ import' takes them from the folder; its release.yaml is for kubectl.`,
 			if err != nil {
 				return err
 			}
-			from := map[string]string{}
-			for _, pair := range files {
-				name, path, ok := strings.Cut(pair, "=")
-				if !ok || artifactOf(release, name) == nil {
-					return usageError{fmt.Errorf("--artifact %s: want NAME=FILE, with the name of an artifact of the release", pair)}
-				}
-				from[name] = path
+			artifacts, err := filesOf(release, files)
+			if err != nil {
+				return err
 			}
 			dir := args[1]
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return err
 			}
 			err = f.copyArtifacts(cmd, release, firmware.Artifacts(dir), func(a *firmwarev1.Artifact) (io.ReadCloser, error) {
-				if path := from[a.Name]; path != "" {
-					return os.Open(path)
+				for _, f := range artifacts {
+					if f.Artifact == a {
+						return os.Open(f.path)
+					}
 				}
 				return fetchArtifact(cmd.Context(), a.URL)
 			})
@@ -152,7 +153,7 @@ func fetchArtifact(ctx context.Context, url string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := firmware.NewClient().Do(request)
 	if err != nil {
 		return nil, err
 	}

@@ -24,23 +24,10 @@ func TestFirmwareTransfer(t *testing.T) {
 	if err := os.WriteFile("release.yaml", []byte(release), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	run := func(want string, args ...string) string {
-		t.Helper()
-		code, stdout, stderr := shoal(t, append([]string{"firmware"}, args...)...)
-		if code != 0 || !strings.Contains(stdout, want) {
-			t.Fatalf("shoal firmware %v: exit %d: %s%s", args, code, stdout, stderr)
-		}
-		return stdout
-	}
-	wrong := func(want string, args ...string) {
-		t.Helper()
-		if code, stdout, stderr := shoal(t, append([]string{"firmware"}, args...)...); code == 0 || !strings.Contains(stderr, want) {
-			t.Errorf("shoal firmware %v: exit %d: %s%s", args, code, stdout, stderr)
-		}
-	}
+	must, wrong := firmwareCLI(t)
 	wrong("--artifact NAME=FILE", "pack", "release.yaml")
 	wrong("no artifact of that name", "pack", "release.yaml", "--artifact", "x=os.img")
-	run("", "pack", "release.yaml", "--artifact", "image=os.img", "--to", "packed.yaml")
+	must("", "pack", "release.yaml", "--artifact", "image=os.img", "--to", "packed.yaml")
 	packed, err := readRelease("packed.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -51,10 +38,10 @@ func TestFirmwareTransfer(t *testing.T) {
 		t.Fatalf("%v: %+v", err, a.Chunks)
 	}
 
-	run("builder", "key", "builder")
-	run("root 1 is in force", "init", "repo", "--root-key", "builder", "--release-key", "builder")
-	run("", "sign", "repo", "packed.yaml", "--key", "builder", "--to", "signed.yaml")
-	run("in chunks", "inspect", "signed.yaml", "--root", "repo/root.json")
+	must("builder", "key", "builder")
+	must("root 1 is in force", "init", "repo", "--root-key", "builder", "--release-key", "builder")
+	must("", "sign", "repo", "packed.yaml", "--key", "builder", "--to", "signed.yaml")
+	must("in chunks", "inspect", "signed.yaml", "--root", "repo/root.json")
 	wrong("signed already", "pack", "signed.yaml", "--artifact", "image=os.img")
 	signed, err := os.ReadFile("signed.yaml")
 	if err != nil {
@@ -66,11 +53,11 @@ func TestFirmwareTransfer(t *testing.T) {
 	}
 	wrong("index of chunks", "inspect", "other.yaml", "--root", "repo/root.json")
 
-	run(a.SHA256, "export", "signed.yaml", "stick", "--artifact", "image=os.img")
-	run(a.SHA256, "export", "signed.yaml", "stick2") // from where the makers have it
-	run("there already", "export", "signed.yaml", "stick2")
+	must(a.SHA256, "export", "signed.yaml", "stick", "--artifact", "image=os.img")
+	must(a.SHA256, "export", "signed.yaml", "stick2") // from where the makers have it
+	must("there already", "export", "signed.yaml", "stick2")
 	wrong("nothing for hardware", "import", "stick", "--root", "device", "--hardware", "pi5")
-	out := run(a.SHA256, "import", "stick", "--root", "device", "--hardware", "cm4-gw", "-o", "json")
+	out := must(a.SHA256, "import", "stick", "--root", "device", "--hardware", "cm4-gw", "-o", "json")
 	var result struct {
 		Artifacts []struct{ File string }
 	}

@@ -12,12 +12,13 @@ package chunks
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/restic/chunker"
+
+	"github.com/shoal-edge/shoal/uvarint"
 )
 
 // How images are cut. All releases have to be cut alike, or none of their pieces are equal.
@@ -70,19 +71,19 @@ func Parse(data []byte, stored int64) (*Index, error) {
 	if len(data) == 0 || data[0] != version {
 		return nil, fmt.Errorf("%w that this shoal knows", ErrIndex)
 	}
-	r := indexReader{rest: data[1:]}
-	size, count := r.uvarint(), r.uvarint()
-	if size > maxImage || count > uint64(len(r.rest)) {
+	r := uvarint.Reader{Rest: data[1:]}
+	size, count := r.Uvarint(), r.Count()
+	if size > maxImage || r.Bad {
 		return nil, fmt.Errorf("%w: %d pieces of %d bytes in all", ErrIndex, count, size)
 	}
 	x := &Index{Size: int64(size), Chunks: make([]Chunk, 0, count)}
 	var offset, at int64
 	for i := range count {
 		c := Chunk{Offset: offset, At: at}
-		switch length := r.uvarint(); {
-		case r.bad:
+		switch length := r.Uvarint(); {
+		case r.Bad:
 		case length == 0:
-			first := r.uvarint()
+			first := r.Uvarint()
 			if first >= i {
 				return nil, fmt.Errorf("%w: piece %d is equal to %d, which comes later", ErrIndex, i, first)
 			}
@@ -91,48 +92,24 @@ func Parse(data []byte, stored int64) (*Index, error) {
 		case length > MaxLength:
 			return nil, fmt.Errorf("%w: piece %d has %d bytes", ErrIndex, i, length)
 		default:
-			short := r.uvarint()
+			short := r.Uvarint()
 			if short == 0 || short > length {
 				return nil, fmt.Errorf("%w: piece %d of %d bytes is stored in %d", ErrIndex, i, length, short)
 			}
 			c.Length, c.Stored = int32(length), int32(short)
-			r.id(&c.ID)
+			copy(c.ID[:], r.Take(uint64(len(c.ID))))
 			at += int64(short)
 		}
 		offset += int64(c.Length)
 		x.Chunks = append(x.Chunks, c)
 	}
 	switch {
-	case r.bad || len(r.rest) > 0:
+	case r.Bad || len(r.Rest) > 0:
 		return nil, fmt.Errorf("%w: wrong length", ErrIndex)
 	case offset != x.Size || at != stored:
 		return nil, fmt.Errorf("%w: its pieces have %d bytes and are stored in %d, not %d and %d", ErrIndex, offset, at, x.Size, stored)
 	}
 	return x, nil
-}
-
-// indexReader takes values off a buffer; after the first that is not there it returns zeros and says so in bad.
-type indexReader struct {
-	rest []byte
-	bad  bool
-}
-
-func (r *indexReader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 {
-		r.bad, r.rest = true, nil
-		return 0
-	}
-	r.rest = r.rest[n:]
-	return v
-}
-
-func (r *indexReader) id(id *ID) {
-	if len(r.rest) < len(id) {
-		r.bad, r.rest = true, nil
-		return
-	}
-	r.rest = r.rest[copy(id[:], r.rest):]
 }
 
 // Cut cuts what is read into pieces, and calls each for one after the other. The bytes are good until it returns.

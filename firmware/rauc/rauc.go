@@ -13,9 +13,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -160,13 +162,8 @@ func (b *Backend) ask(ctx context.Context) (s system, err error) {
 		return s, fmt.Errorf("rauc: %d slots have a bootname, and two are wanted: %w", len(bootnames), firmware.ErrNoSlot)
 	}
 	s.names = map[string]string{}
-	for name := range bootnames { // a is the one whose name comes first
-		ours := "a"
-		for other := range bootnames {
-			if other < name {
-				ours = "b"
-			}
-		}
+	for i, name := range slices.Sorted(maps.Keys(bootnames)) {
+		ours := []string{"a", "b"}[i]
 		s.names[ours] = name
 		if bootnames[name] == st.Booted {
 			s.booted = ours

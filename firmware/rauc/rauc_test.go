@@ -28,6 +28,7 @@ import (
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	"github.com/shoal-edge/shoal/firmware"
 	"github.com/shoal-edge/shoal/firmware/conformance"
+	"github.com/shoal-edge/shoal/firmware/firmwaretest"
 	"github.com/shoal-edge/shoal/test/need"
 )
 
@@ -343,42 +344,17 @@ func TestForeignBundle(t *testing.T) {
 }
 
 // update tells a device to install a bundle, and returns its status when it has, or will not.
-func (m *machine) update(t *testing.T, bundle []byte) (last firmwarev1.DeviceFirmwareStatus) {
+func (m *machine) update(t *testing.T, bundle []byte) firmwarev1.DeviceFirmwareStatus {
 	t.Helper()
 	makers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(bundle))
 	}))
 	defer makers.Close()
-	done := make(chan struct{})
-	finish := sync.OnceFunc(func() { close(done) })
-	d, err := firmware.New(firmware.Config{
-		Backend: m.New(t), Dir: filepath.Join(m.root, "journal"), HardwareID: "board", BootID: "boot",
-		Report: func(s firmwarev1.DeviceFirmwareStatus) {
-			if last = s; s.State != firmwarev1.Idle && s.State != firmwarev1.Downloading {
-				finish()
-			}
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	ended := make(chan error)
-	go func() { ended <- d.Run(ctx) }()
 	sum := sha256.Sum256(bundle)
-	d.Tell(&firmwarev1.DeviceFirmwareSpec{Assignment: &firmwarev1.Assignment{ID: "1", Release: "r", Version: "2", Counter: 2, Artifact: firmwarev1.Artifact{
-		Name: "bundle", Type: firmwarev1.Bundle, URL: makers.URL, Size: int64(len(bundle)), SHA256: hex.EncodeToString(sum[:]),
-	}}}, nil)
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
-	return last
+	return firmwaretest.Download(t, firmware.Config{Backend: m.New(t), Dir: filepath.Join(m.root, "journal"), HardwareID: "board", BootID: "boot"},
+		&firmwarev1.Assignment{ID: "1", Release: "r", Version: "2", Counter: 2, Artifact: firmwarev1.Artifact{
+			Name: "bundle", Type: firmwarev1.Bundle, URL: makers.URL, Size: int64(len(bundle)), SHA256: hex.EncodeToString(sum[:]),
+		}}, time.Minute)
 }
 
 // A configuration that starts what is installed at once is refused, with what to do.

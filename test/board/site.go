@@ -20,6 +20,7 @@ import (
 	"github.com/shoal-edge/shoal/cmd/shoal/kube"
 	"github.com/shoal-edge/shoal/durable"
 	"github.com/shoal-edge/shoal/firmware/chunks"
+	"github.com/shoal-edge/shoal/firmware/firmwaretest"
 	"github.com/shoal-edge/shoal/firmware/maker"
 	"github.com/shoal-edge/shoal/test/silent"
 )
@@ -54,9 +55,8 @@ func newSite(ctx context.Context, dir, shoal, images string) (s *site, err error
 	if s.cri, err = silent.Listen(filepath.Join(dir, "none.sock")); err != nil {
 		return nil, err
 	}
-	files := http.FileServer(http.Dir(images))
-	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { files.ServeHTTP(&counter{w, &s.sent}, r) })
-	go func() { _ = http.Serve(s.files, counted) }() //nolint:gosec // it ends with the listener
+	files := firmwaretest.Counted(http.FileServer(http.Dir(images)), &s.sent)
+	go func() { _ = http.Serve(s.files, files) }() //nolint:gosec // it ends with the listener
 	config := filepath.Join(dir, "server.yaml")
 	text := fmt.Sprintf("nodeName: server\ndataDir: %[1]s/server\nadvertiseAddress: 127.0.0.1\nserver: {listen: \"127.0.0.1:%[2]s\"}\n"+
 		"agent: {containerd: %[1]s/none.sock, cniConfDir: %[1]s/cni, registryConfDir: %[1]s/registries, neighbours: {listen: none}}\n", dir, s.port)
@@ -170,18 +170,6 @@ func (s *site) forget(ctx context.Context) {
 	} {
 		_ = s.kube.Do(ctx, http.MethodDelete, path, nil, nil) // it may not be there
 	}
-}
-
-// counter counts the bytes of bodies.
-type counter struct {
-	http.ResponseWriter
-	sent *atomic.Int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.ResponseWriter.Write(p)
-	c.sent.Add(int64(n))
-	return n, err
 }
 
 // artifact is what a release says of an image, and of its pack, which is made if it is not there.

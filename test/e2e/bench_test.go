@@ -177,14 +177,7 @@ func benchPods(b *testing.B, env *scenario.Env) {
 	const path = "/api/v1/namespaces/default/pods"
 	var times []time.Duration
 	for i := range 20 {
-		pod := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bench-%d", i), Namespace: "default"},
-			Spec: corev1.PodSpec{
-				TerminationGracePeriodSeconds: new(int64(0)),
-				NodeSelector:                  map[string]string{"kubernetes.io/hostname": serialDevice},
-				Containers:                    []corev1.Container{{Name: "hello", Image: dev.RegistryHost + "/hello:v1"}},
-			},
-		}
+		pod := helloPod(fmt.Sprintf("bench-%d", i))
 		start := time.Now()
 		if err := c.Do(ctx, http.MethodPost, path, pod, nil); err != nil {
 			b.Fatal(err)
@@ -223,19 +216,24 @@ func benchPods(b *testing.B, env *scenario.Env) {
 
 const serialDevice = "agent-1"
 
+// helloPod is a pod of the example app on one device.
+func helloPod(name string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"},
+		Spec: corev1.PodSpec{
+			TerminationGracePeriodSeconds: new(int64(0)),
+			NodeSelector:                  map[string]string{"kubernetes.io/hostname": serialDevice},
+			Containers:                    []corev1.Container{{Name: "hello", Image: dev.RegistryHost + "/hello:v1"}},
+		},
+	}
+}
+
 // benchThirty has one device run 30 pods, and watches it for a minute in which nothing happens.
 func benchThirty(b *testing.B, env *scenario.Env) {
 	ctx, c := b.Context(), client(b, env)
 	const path, count = "/api/v1/namespaces/default/pods", 30
 	for i := range count {
-		pod := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("thirty-%d", i), Namespace: "default"},
-			Spec: corev1.PodSpec{
-				TerminationGracePeriodSeconds: new(int64(0)),
-				NodeSelector:                  map[string]string{"kubernetes.io/hostname": serialDevice},
-				Containers:                    []corev1.Container{{Name: "hello", Image: dev.RegistryHost + "/hello:v1"}},
-			},
-		}
+		pod := helloPod(fmt.Sprintf("thirty-%d", i))
 		if err := c.Do(ctx, http.MethodPost, path, pod, nil); err != nil {
 			b.Fatal(err)
 		}

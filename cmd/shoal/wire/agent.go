@@ -116,7 +116,6 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 		Logger:    o.Logger,
 
 		Acknowledged: a.agent.Acknowledged,
-		Delivered:    a.agent.Delivered,
 	})
 	a.agent.SetReporter(a.link.Report)
 	if config.Firmware != nil {
