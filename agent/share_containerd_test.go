@@ -72,6 +72,7 @@ func (b *board) shared(name string, lab *transporttest.Loopback, peers func(but 
 // Two devices that are given a pod of the same image at the same time fetch each piece from the registry once between them, and a third
 // that comes later gets all from them. What is fetched is what the registry has.
 func TestShareOnContainerd(t *testing.T) {
+	boards := []*board{newBoard(t), newBoard(t), newBoard(t)} // or the test is skipped, before it needs busybox
 	lab := transporttest.NewLoopback(t)
 	registry := &counted{testRegistry: testRegistry{blobs: map[string]image.Blob{}, open: true}, given: map[string]int{}, hold: make(chan struct{})}
 	registry.add(t, "app:1", "one")
@@ -90,11 +91,9 @@ func TestShareOnContainerd(t *testing.T) {
 	pod := testPod("app", "")
 	c := &pod.Spec.Containers[0]
 	c.Image, c.ImagePullPolicy, c.Command = "registry.shoal.test/app:1", corev1.PullIfNotPresent, nil
-	boards := make([]*board, 3)
-	for i := range boards {
+	for i, b := range boards {
 		name := fmt.Sprintf("pi-%d", i)
-		boards[i] = newBoard(t)
-		address := boards[i].shared(name, lab, peers, registry)
+		address := b.shared(name, lab, peers, registry)
 		mu.Lock()
 		all = append(all, share.Peer{Name: name, Address: address})
 		mu.Unlock()
