@@ -151,7 +151,7 @@ func (d *Device) Status() (s firmwarev1.DeviceFirmwareStatus, ok bool) {
 	return d.status, d.status.Backend != ""
 }
 
-// Close closes the journal of a device that never ran; Run does it otherwise.
+// Close closes the journal, if Run has not: not while it runs.
 func (d *Device) Close() error { return d.journal.Close() }
 
 // Run goes on with the update that was under way, and with what it is told, until ctx ends.

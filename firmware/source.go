@@ -31,8 +31,8 @@ type Neighbours interface {
 	Fetch(ctx context.Context, digest string, from, to int64) (io.ReadCloser, error)
 }
 
-// Name is what devices call an artifact among each other.
-func Name(sha256 string) string { return "firmware/" + sha256 }
+// Name is what devices call an artifact among each other. No image has such a name, with which it could be taken for one.
+func Name(sha256 string) string { return "firmware sha256:" + sha256 }
 
 // source is a place that may have the artifact as it is.
 type source struct {

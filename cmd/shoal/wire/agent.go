@@ -79,6 +79,9 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 	if config.Firmware, err = newFirmware(o); err != nil {
 		return nil, err
 	}
+	if config.Firmware != nil {
+		a.closers = append(a.closers, config.Firmware.Close)
+	}
 	if config.Runtime == nil {
 		r, err := a.containerd()
 		if err != nil {
@@ -97,9 +100,6 @@ func newAgent(ctx context.Context, o Options, id *identity, registry *prometheus
 		})
 	}
 	if a.agent, err = agent.New(config); err != nil {
-		if config.Firmware != nil {
-			err = errors.Join(err, config.Firmware.Close())
-		}
 		return nil, err
 	}
 	registry.MustRegister(a.agent.Collectors()...)
