@@ -72,7 +72,7 @@ func dialBroker(ctx context.Context, cfg brokerConfig) (*broker, error) {
 	}
 	token := b.client.Subscribe(cfg.subscribe, 0, nil)
 	err := wait(ctx, token)
-	if granted := token.(*paho.SubscribeToken).Result()[cfg.subscribe]; err == nil && granted > 2 {
+	if err == nil && token.(*paho.SubscribeToken).Result()[cfg.subscribe] > 2 { // until it has ended, the library may be writing the result
 		err = fmt.Errorf("the broker refuses the topic %s", cfg.subscribe)
 	}
 	if err != nil {
