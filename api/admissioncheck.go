@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -12,11 +13,13 @@ import (
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/apis/admissionregistration"
+	"k8s.io/kubernetes/pkg/apis/core/validation"
 	"k8s.io/utils/ptr"
+
+	"github.com/shoal-edge/shoal/api/expression"
 )
 
-// Upstream's package of these checks compiles expressions and so depends on all of the API server, client-go and CEL. What
-// follows says the same of everything but expressions, which nothing evaluates.
+// Upstream's package of these checks depends on all of client-go. What follows says the same.
 
 const staticSuffix = ".static.k8s.io"
 
@@ -44,7 +47,7 @@ type webhook struct {
 	sideEffects    *admissionregistration.SideEffectClass
 	timeout        *int32
 	reviewVersions []string
-	conditions     int
+	conditions     []admissionregistration.MatchCondition
 	namespaces     *metav1.LabelSelector
 	objects        *metav1.LabelSelector
 }
@@ -56,10 +59,50 @@ func checkWebhooks(newer, older []webhook) field.ErrorList {
 	for i, h := range newer {
 		at := path.Index(i)
 		errs = append(errs, h.check(at)...)
+		if i >= len(older) || !reflect.DeepEqual(h.conditions, older[i].conditions) {
+			errs = append(errs, checkHookConditions(h.conditions, at.Child("matchConditions"))...)
+		}
 		if h.name != "" && seen[h.name] && unique(older) {
 			errs = append(errs, field.Duplicate(at.Child("name"), h.name))
 		}
 		seen[h.name] = true
+	}
+	return errs
+}
+
+// checkHookConditions refuses the conditions of a webhook in a build that does not evaluate them: to ignore them would call it about what it is
+// not meant for.
+func checkHookConditions(all []admissionregistration.MatchCondition, path *field.Path) field.ErrorList {
+	if len(all) > 0 && !expression.Evaluated {
+		return field.ErrorList{field.Forbidden(path, "this server evaluates no CEL expressions; one that is built with the tag cel does")}
+	}
+	return checkConditions(all, false, path)
+}
+
+// checkConditions checks which requests somebody is asked about, or which a policy is about.
+func checkConditions(all []admissionregistration.MatchCondition, params bool, path *field.Path) field.ErrorList {
+	const most = 64
+	var errs field.ErrorList
+	if len(all) > most {
+		errs = append(errs, field.TooMany(path, len(all), most))
+	}
+	seen := map[string]bool{}
+	for i, c := range all {
+		at := path.Index(i)
+		if text := strings.TrimSpace(c.Expression); text == "" {
+			errs = append(errs, field.Required(at.Child("expression"), ""))
+		} else {
+			errs = append(errs, expression.NewCompiler(params).Check(expression.Test, "", text, at.Child("expression"))...)
+		}
+		if c.Name == "" {
+			errs = append(errs, field.Required(at.Child("name"), ""))
+			continue
+		}
+		errs = append(errs, validation.ValidateQualifiedName(c.Name, at.Child("name"))...)
+		if seen[c.Name] {
+			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
+		}
+		seen[c.Name] = true
 	}
 	return errs
 }
@@ -86,9 +129,6 @@ func (h *webhook) check(path *field.Path) field.ErrorList {
 	errs = append(errs, oneOf(path.Child("sideEffects"), h.sideEffects, none...)...)
 	if t := ptr.Deref(h.timeout, 1); t < 1 || t > 30 {
 		errs = append(errs, field.Invalid(path.Child("timeoutSeconds"), t, "the timeout value must be between 1 and 30 seconds"))
-	}
-	if h.conditions > 0 {
-		errs = append(errs, field.Forbidden(path.Child("matchConditions"), "this server evaluates no CEL expressions"))
 	}
 	strict := metav1validation.LabelSelectorValidationOptions{}
 	errs = append(errs, metav1validation.ValidateLabelSelector(h.namespaces, strict, path.Child("namespaceSelector"))...)

@@ -1,6 +1,10 @@
 package api
 
 import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +18,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/apis/admissionregistration"
 	admissionv1defaults "k8s.io/kubernetes/pkg/apis/admissionregistration/v1"
+	"k8s.io/kubernetes/pkg/apis/core/validation"
+
+	"github.com/shoal-edge/shoal/api/expression"
 )
 
 func validatingAdmissionPolicies() *Kind {
@@ -51,10 +58,10 @@ func validatingAdmissionPolicies() *Kind {
 			metav1.ResetObjectMetaForStatus(&n.ObjectMeta, &o.ObjectMeta)
 		},
 		validate: func(n *admissionregistration.ValidatingAdmissionPolicy) field.ErrorList {
-			return append(checkAdmissionMeta(&n.ObjectMeta, nil), checkPolicy(&n.Spec)...)
+			return append(checkAdmissionMeta(&n.ObjectMeta, nil), checkPolicy(n.Name, &n.Spec, nil)...)
 		},
 		validateUpdate: func(n, o *admissionregistration.ValidatingAdmissionPolicy) field.ErrorList {
-			return append(checkAdmissionMeta(&n.ObjectMeta, &o.ObjectMeta), checkPolicy(&n.Spec)...)
+			return append(checkAdmissionMeta(&n.ObjectMeta, &o.ObjectMeta), checkPolicy(n.Name, &n.Spec, &o.Spec)...)
 		},
 		validateStatus: func(n, o *admissionregistration.ValidatingAdmissionPolicy) field.ErrorList {
 			return checkAdmissionMeta(&n.ObjectMeta, &o.ObjectMeta)
@@ -64,30 +71,152 @@ func validatingAdmissionPolicies() *Kind {
 	})
 }
 
-func checkPolicy(s *admissionregistration.ValidatingAdmissionPolicySpec) field.ErrorList {
+// checkPolicy checks a policy of some name. Expressions that have not changed are not looked at again.
+func checkPolicy(name string, s, older *admissionregistration.ValidatingAdmissionPolicySpec) field.ErrorList {
 	path := field.NewPath("spec")
 	errs := oneOf(path.Child("failurePolicy"), s.FailurePolicy, admissionregistration.Fail, admissionregistration.Ignore)
 	if s.ParamKind != nil {
 		errs = append(errs, checkParamKind(s.ParamKind, path.Child("paramKind"))...)
 	}
-	switch c, at := s.MatchConstraints, path.Child("matchConstraints"); {
-	case c == nil:
+	if at := path.Child("matchConstraints"); s.MatchConstraints == nil {
 		errs = append(errs, field.Required(at, ""))
-	case len(c.ResourceRules) == 0:
-		errs = append(errs, field.Required(at.Child("resourceRules"), ""))
-	default:
-		for i := range c.ResourceRules {
-			errs = append(errs, checkRule(&c.ResourceRules[i].RuleWithOperations, at.Child("resourceRules").Index(i))...)
+	} else {
+		errs = append(errs, checkResources(s.MatchConstraints, at)...)
+		if len(s.MatchConstraints.ResourceRules) == 0 {
+			errs = append(errs, field.Required(at.Child("resourceRules"), ""))
 		}
 	}
 	if len(s.Validations) == 0 && len(s.AuditAnnotations) == 0 {
 		const why = "validations or auditAnnotations must contain at least one item"
 		errs = append(errs, field.Required(path.Child("validations"), why), field.Required(path.Child("auditAnnotations"), why))
 	}
-	for i, v := range s.Validations {
-		if v.Expression == "" {
-			errs = append(errs, field.Required(path.Child("validations").Index(i).Child("expression"), "expression is not specified"))
+	if older != nil && reflect.DeepEqual(s, older) {
+		return errs
+	}
+	return append(errs, checkExpressions(name, s, path)...)
+}
+
+// checkResources checks which requests a policy or its binding is about.
+func checkResources(m *admissionregistration.MatchResources, path *field.Path) field.ErrorList {
+	if m == nil {
+		return nil
+	}
+	errs := oneOf(path.Child("matchPolicy"), m.MatchPolicy, admissionregistration.Equivalent, admissionregistration.Exact)
+	strict := metav1validation.LabelSelectorValidationOptions{}
+	errs = append(errs, metav1validation.ValidateLabelSelector(m.NamespaceSelector, strict, path.Child("namespaceSelector"))...)
+	errs = append(errs, metav1validation.ValidateLabelSelector(m.ObjectSelector, strict, path.Child("objectSelector"))...)
+	for _, list := range []struct {
+		name  string
+		rules []admissionregistration.NamedRuleWithOperations
+	}{{"resourceRules", m.ResourceRules}, {"excludeResourceRules", m.ExcludeResourceRules}} {
+		for i, r := range list.rules {
+			at := path.Child(list.name).Index(i)
+			errs = append(errs, checkResourceNames(r.ResourceNames, at.Child("resourceNames"))...)
+			errs = append(errs, checkRule(&r.RuleWithOperations, at)...)
 		}
+	}
+	return errs
+}
+
+func checkResourceNames(names []string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i, name := range names {
+		for _, why := range content.IsPathSegmentName(name) {
+			errs = append(errs, field.Invalid(path.Index(i), name, why))
+		}
+		if slices.Contains(names[:i], name) {
+			errs = append(errs, field.Duplicate(path.Index(i), name))
+		}
+	}
+	return errs
+}
+
+func checkExpressions(name string, s *admissionregistration.ValidatingAdmissionPolicySpec, path *field.Path) field.ErrorList {
+	compiler := expression.NewCompiler(s.ParamKind != nil)
+	errs := checkConditions(s.MatchConditions, s.ParamKind != nil, path.Child("matchConditions"))
+	for i, v := range s.Variables {
+		errs = append(errs, checkVariable(compiler, &v, path.Child("variables").Index(i))...)
+	}
+	for i, v := range s.Validations {
+		errs = append(errs, checkValidation(compiler, &v, path.Child("validations").Index(i))...)
+	}
+	return append(errs, checkAnnotations(compiler, name, s.AuditAnnotations, path.Child("auditAnnotations"))...)
+}
+
+func checkVariable(c *expression.Compiler, v *admissionregistration.Variable, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	switch {
+	case strings.TrimSpace(v.Name) == "":
+		errs = append(errs, field.Required(path.Child("name"), "name is not specified"))
+	case !identifier.MatchString(v.Name) || slices.Contains(reserved, v.Name):
+		errs = append(errs, field.Invalid(path.Child("name"), v.Name, "must be a valid CEL identifier"))
+	}
+	if strings.TrimSpace(v.Expression) == "" {
+		return append(errs, field.Required(path.Child("expression"), "expression is not specified"))
+	}
+	return append(errs, c.Check(expression.Variable, v.Name, v.Expression, path.Child("expression"))...)
+}
+
+// identifier is what a name in CEL looks like, and reserved are the names that mean something else (the language's definition, "Syntax").
+var (
+	identifier = regexp.MustCompile("^[_a-zA-Z][_a-zA-Z0-9]*$")
+	reserved   = []string{
+		"true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package",
+		"namespace", "return", "var", "void", "while",
+	}
+)
+
+func checkValidation(c *expression.Compiler, v *admissionregistration.Validation, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if strings.TrimSpace(v.Expression) == "" {
+		errs = append(errs, field.Required(path.Child("expression"), "expression is not specified"))
+	} else {
+		errs = append(errs, c.Check(expression.Test, "", v.Expression, path.Child("expression"))...)
+	}
+	const empty = "must be non-empty if specified"
+	if at := path.Child("messageExpression"); v.MessageExpression != "" {
+		if strings.TrimSpace(v.MessageExpression) == "" {
+			errs = append(errs, field.Invalid(at, v.MessageExpression, empty))
+		} else {
+			errs = append(errs, c.Check(expression.Message, "", v.MessageExpression, at)...)
+		}
+	}
+	switch at, message := path.Child("message"), strings.TrimSpace(v.Message); {
+	case v.Message != "" && message == "":
+		errs = append(errs, field.Invalid(at, v.Message, empty))
+	case strings.Contains(message, "\n"):
+		errs = append(errs, field.Invalid(at, v.Message, "must not contain line breaks"))
+	}
+	return append(errs, oneOf(path.Child("reason"), v.Reason,
+		metav1.StatusReasonForbidden, metav1.StatusReasonInvalid, metav1.StatusReasonRequestEntityTooLarge, metav1.StatusReasonUnauthorized)...)
+}
+
+func checkAnnotations(c *expression.Compiler, policy string, all []admissionregistration.AuditAnnotation, path *field.Path) field.ErrorList {
+	const most, longest = 20, 5 << 10
+	var errs field.ErrorList
+	if len(all) > most {
+		errs = append(errs, field.Invalid(path, all, fmt.Sprintf("must not have more than %d auditAnnotations", most)))
+	}
+	seen := map[string]bool{}
+	for i, a := range all {
+		key, value := path.Index(i).Child("key"), path.Index(i).Child("valueExpression")
+		if policy == "" {
+			errs = append(errs, field.Invalid(key, a.Key, "requires metadata.name be non-empty"))
+		} else {
+			errs = append(errs, validation.ValidateQualifiedName(policy+"/"+a.Key, key)...)
+		}
+		switch text := strings.TrimSpace(a.ValueExpression); {
+		case text == "":
+			errs = append(errs, field.Required(value, "valueExpression is not specified"))
+		case len(text) > longest:
+			errs = append(errs, field.Required(value, fmt.Sprintf("must not exceed %d bytes in length", longest)))
+		default:
+			errs = append(errs, c.Check(expression.Annotation, "", text, value)...)
+		}
+		if seen[a.Key] {
+			errs = append(errs, field.Duplicate(key, a.Key))
+		}
+		seen[a.Key] = true
 	}
 	return errs
 }
@@ -200,7 +329,9 @@ func checkBinding(s *admissionregistration.ValidatingAdmissionPolicyBindingSpec)
 			errs = append(errs, field.Invalid(field.NewPath("spec", "policyName"), s.PolicyName, why))
 		}
 	}
-	return append(append(errs, checkParamRef(s.ParamRef, field.NewPath("spec", "paramRef"))...), checkActions(s)...)
+	errs = append(errs, checkParamRef(s.ParamRef, field.NewPath("spec", "paramRef"))...)
+	errs = append(errs, checkResources(s.MatchResources, field.NewPath("spec", "matchResources"))...)
+	return append(errs, checkActions(s)...)
 }
 
 func checkActions(s *admissionregistration.ValidatingAdmissionPolicyBindingSpec) field.ErrorList {

@@ -8,12 +8,19 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/apis/admissionregistration"
 	admissionv1defaults "k8s.io/kubernetes/pkg/apis/admissionregistration/v1"
+
+	"github.com/shoal-edge/shoal/api/expression"
 )
 
 // notEnforced is told to whoever writes a rule of admission: what is only stored must not be taken for protection.
-const notEnforced = "stored, but not enforced: this server evaluates no admission policies"
+const notEnforced = "stored, but not enforced: this server evaluates no admission policies; one that is built with the tag cel does"
 
-func enforcedBy[I any](_, _ *I) []string { return []string{notEnforced} }
+func enforcedBy[I any](_, _ *I) []string {
+	if expression.Evaluated {
+		return nil
+	}
+	return []string{notEnforced}
+}
 
 func validatingWebhookConfigurations() *Kind {
 	return install[admissionv1.ValidatingWebhookConfiguration](&Kind{
@@ -83,7 +90,7 @@ func validatingHooks(c *admissionregistration.ValidatingWebhookConfiguration) []
 	all := make([]webhook, len(c.Webhooks))
 	for i, h := range c.Webhooks {
 		all[i] = webhook{
-			h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, len(h.MatchConditions),
+			h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions,
 			h.NamespaceSelector, h.ObjectSelector,
 		}
 	}
@@ -94,7 +101,7 @@ func mutatingHooks(c *admissionregistration.MutatingWebhookConfiguration) []webh
 	all := make([]webhook, len(c.Webhooks))
 	for i, h := range c.Webhooks {
 		all[i] = webhook{
-			h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, len(h.MatchConditions),
+			h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions,
 			h.NamespaceSelector, h.ObjectSelector,
 		}
 	}

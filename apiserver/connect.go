@@ -7,7 +7,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	corev1conversion "k8s.io/kubernetes/pkg/apis/core/v1"
 
-	"github.com/shoal-edge/shoal/apiserver/webhooks"
+	"github.com/shoal-edge/shoal/apiserver/matching"
+	"github.com/shoal-edge/shoal/store"
 )
 
 // admitConnection lets admission refuse a stream or a proxied request before it is opened. Logs are reads, which nobody is asked about.
@@ -19,8 +20,9 @@ func (s *Server) admitConnection(req *request, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.cfg.Connect(req.Context(), webhooks.Connection{
-		Kind: req.kind, Subresource: req.sub, Namespace: req.namespace, Name: name, Options: options, Reader: s.cfg.Client.Reader(), Hear: req,
+	return s.cfg.Connect(req.Context(), &matching.Request{
+		Operation: store.OpConnect, As: req.kind, Sub: req.sub, Namespace: req.namespace, Name: name, Options: options,
+		User: &req.user.User, Reader: s.cfg.Client.Reader(), Hear: req,
 	})
 }
 

@@ -7,10 +7,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/api/custom"
+	"github.com/shoal-edge/shoal/store"
 )
 
 // findCustom looks for the kind of a request among those that this server's definitions make. A kind that is not there is looked for
@@ -37,6 +39,23 @@ func (s *Server) customKind(req *request) *api.Kind {
 	for _, v := range d.Served {
 		if v.Kind.GVK.Version == req.gv.Version && req.scoped(v.Kind) {
 			return v.Kind
+		}
+	}
+	return nil
+}
+
+// KindOf finds a kind that is served, of this server's own or of a definition; nil if there is none.
+func KindOf(durable *store.Store, gvk schema.GroupVersionKind) *api.Kind {
+	for _, kind := range api.Kinds() {
+		if kind.GVK == gvk {
+			return kind
+		}
+	}
+	for _, d := range durable.Definitions() {
+		for _, v := range d.Served {
+			if v.Kind.GVK == gvk {
+				return v.Kind
+			}
 		}
 	}
 	return nil

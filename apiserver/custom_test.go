@@ -404,19 +404,3 @@ func TestDefinitionsThatEndLetNothingIn(t *testing.T) {
 	b.mustDo(call{path: widgets + "/a"}, http.StatusOK)
 	b.mustDo(call{method: "DELETE", path: widgets + "/a"}, http.StatusOK)
 }
-
-func TestWhatDefinitionsAskForInVainIsTold(t *testing.T) {
-	b := newBed(t)
-	with := strings.Replace(widgetDefinition, "description: What is", "x-kubernetes-validations: [{rule: 'self.size < 9'}]\n            description: What is", 1)
-	data, err := yaml.YAMLToJSON([]byte(with))
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, body := b.do(call{method: "POST", path: "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", body: string(data)})
-	if answer.StatusCode != http.StatusCreated {
-		t.Fatalf("%d %s", answer.StatusCode, body)
-	}
-	if got := answer.Header.Get("Warning"); !strings.Contains(got, "this server does not evaluate x-kubernetes-validations") {
-		t.Errorf("warned: %q", got)
-	}
-}

@@ -21,11 +21,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/api/bootstrap"
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/apiserver/admission"
+	"github.com/shoal-edge/shoal/apiserver/policies"
 	"github.com/shoal-edge/shoal/apiserver/webhooks"
 	"github.com/shoal-edge/shoal/store"
 )
@@ -81,11 +83,16 @@ func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 	b.consensus.leads.Store(true)
 	proposer := store.NewLocal(durable)
 	authorizer := apiserver.NewAuthorizer(durable)
-	hooks := webhooks.New(webhooks.Config{Scale: apiserver.ScaleOf, DialDevice: func(ctx context.Context, node string) (net.Conn, error) {
+	enforcer := policies.New(policies.Config{
+		Authorizer: authorizer, Scale: apiserver.ScaleOf,
+		Kind: func(gvk schema.GroupVersionKind) *api.Kind { return apiserver.KindOf(durable, gvk) },
+	})
+	hooks := webhooks.New(webhooks.Config{Authorizer: authorizer, Scale: apiserver.ScaleOf, DialDevice: func(ctx context.Context, node string) (net.Conn, error) {
 		return b.reach(ctx, node)
 	}})
 	plugins := admission.New(admission.Config{
-		Webhooks: hooks, Services: admission.ServicesConfig{CIDR: netip.MustParsePrefix("10.43.0.0/16"), FirstNodePort: 30000, LastNodePort: 32767},
+		Policies: enforcer.Validate, Webhooks: hooks,
+		Services: admission.ServicesConfig{CIDR: netip.MustParsePrefix("10.43.0.0/16"), FirstNodePort: 30000, LastNodePort: 32767},
 	})
 	admit := slices.DeleteFunc(slices.Clone(plugins), func(p admission.Plugin) bool { return p.Name == "ServiceAccount" }).Admit()
 	clients := store.ClientConfig{

@@ -23,8 +23,8 @@ import (
 	"github.com/shoal-edge/shoal/apiserver/audit"
 	"github.com/shoal-edge/shoal/apiserver/fairness"
 	"github.com/shoal-edge/shoal/apiserver/fieldmanager"
+	"github.com/shoal-edge/shoal/apiserver/matching"
 	"github.com/shoal-edge/shoal/apiserver/tokens"
-	"github.com/shoal-edge/shoal/apiserver/webhooks"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -59,7 +59,7 @@ type Config struct {
 	// Members shows and changes the members of the control plane. Nil: not served.
 	Members Members
 	// Connect may refuse a stream or a proxied request. Nil: all may be opened.
-	Connect func(ctx context.Context, to webhooks.Connection) error
+	Connect func(ctx context.Context, to *matching.Request) error
 	// DialDevice opens a tunnel to a device's HTTP API. Nil: no streams.
 	DialDevice func(ctx context.Context, node string) (net.Conn, error)
 	// Audit records who asked what. Nil: nothing is recorded.

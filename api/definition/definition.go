@@ -1,7 +1,8 @@
 // Package definition owns what a CustomResourceDefinition has to be like: its validation, in upstream's words, and what its
-// author should be warned of. Upstream's own package for it cannot be used, as it brings the whole of CEL along.
+// author should be warned of. Upstream's own package for it cannot be used, as it brings the whole of CEL and half of client-go along.
 //
-// Rules in CEL (x-kubernetes-validations) are accepted and kept, but not evaluated; Warnings says so.
+// Rules in CEL (x-kubernetes-validations) are evaluated by a server that was built with the tag cel. In any other one they are accepted and
+// kept; Warnings says so.
 package definition
 
 import (

@@ -43,10 +43,13 @@ func validateSchema(v *apiextensions.CustomResourceValidation, status bool, path
 		errs = append(errs, structural.ValidateDefaults(at, tree)...)
 	}
 	errs = append(errs, place{defaults: true, root: true}.validate(root, at)...)
-	if len(errs) == 0 {
+	if len(errs) > 0 {
+		return errs
+	}
+	if len(notStructural) > 0 {
 		return notStructural // it mostly repeats the others
 	}
-	return errs
+	return structural.CheckRules(at, tree)
 }
 
 func validateRoot(root *props, path *field.Path) field.ErrorList {
@@ -259,7 +262,12 @@ func validateMapList(s, members *props, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// validateRules checks the form of CEL rules. What they say is not understood.
+// ruleReasons are why a value that breaks a rule may be said to be wrong.
+var ruleReasons = []apiextensions.FieldValueErrorReason{
+	apiextensions.FieldValueDuplicate, apiextensions.FieldValueForbidden, apiextensions.FieldValueInvalid, apiextensions.FieldValueRequired,
+}
+
+// validateRules checks the form of CEL rules. What they say is checked when all else is right.
 func validateRules(s *props, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i, rule := range s.XValidations {
@@ -277,6 +285,15 @@ func validateRules(s *props, path *field.Path) field.ErrorList {
 		}
 		if rule.MessageExpression != "" && strings.TrimSpace(rule.MessageExpression) == "" {
 			errs = append(errs, field.Required(at.Child("messageExpression"), "messageExpression must be non-empty if specified"))
+		}
+		if rule.Reason != nil && !slices.Contains(ruleReasons, *rule.Reason) {
+			errs = append(errs, field.NotSupported(at.Child("reason"), *rule.Reason, ruleReasons))
+		}
+		if rule.FieldPath != "" && strings.TrimSpace(rule.FieldPath) == "" {
+			errs = append(errs, field.Invalid(at.Child("fieldPath"), rule.FieldPath, "must be non-empty if specified"))
+		}
+		if strings.ContainsAny(rule.FieldPath, "\n\r") {
+			errs = append(errs, field.Invalid(at.Child("fieldPath"), rule.FieldPath, "must not contain line breaks"))
 		}
 	}
 	return errs

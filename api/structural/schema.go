@@ -22,6 +22,7 @@ import (
 type Schema struct {
 	tree  *schema.Structural
 	check *spec.Schema
+	rules rules
 }
 
 // New prepares a schema. It fails for one that is not structural.
@@ -32,7 +33,7 @@ func New(props *apiextensions.JSONSchemaProps) (*Schema, error) {
 	}
 	dropTexts(tree)
 	pruneDefaults(tree)
-	return &Schema{tree: tree, check: checked(tree)}, nil
+	return &Schema{tree: tree, check: checked(tree), rules: newRules(tree)}, nil
 }
 
 // Structural is the schema as upstream has it. Nobody may change it.

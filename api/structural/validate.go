@@ -16,7 +16,8 @@ import (
 func (s *Schema) Validate(object map[string]any) field.ErrorList {
 	errs := s.ValidateValue(nil, object)
 	errs = append(errs, validateEmbedded(nil, object, s.tree)...)
-	return append(errs, listtype.ValidateListSetsAndMaps(nil, s.tree, object)...)
+	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, s.tree, object)...)
+	return s.rules.check(object, nil, errs)
 }
 
 // ValidateUpdate checks a changed object. What was wrong before may stay as it was: a schema that became stricter does not
@@ -25,7 +26,7 @@ func (s *Schema) ValidateUpdate(newer, older map[string]any) field.ErrorList {
 	r := &ratchet{pair: pair{newer, older, s.tree}, schema: s.check, formats: strfmt.Default}
 	errs := fieldErrors(nil, r.Validate(newer))
 	errs = append(errs, validateEmbedded(nil, newer, s.tree)...)
-	return append(errs, s.validateLists(newer, older)...)
+	return s.rules.check(newer, older, append(errs, s.validateLists(newer, older)...))
 }
 
 // ValidateStatus checks a changed status, and the lists of the object that it belongs to.
@@ -41,7 +42,7 @@ func (s *Schema) ValidateStatus(newer, older map[string]any) field.ErrorList {
 			errs = fieldErrors(field.NewPath("status"), r.Validate(status))
 		}
 	}
-	return append(errs, s.validateLists(newer, older)...)
+	return s.rules.check(newer, older, append(errs, s.validateLists(newer, older)...))
 }
 
 // validateLists checks sets and maps for members that are there twice, unless there were some before.

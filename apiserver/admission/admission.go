@@ -30,6 +30,8 @@ type Config struct {
 	ReplaceAfter time.Duration
 	PodSecurity  PodSecurityConfig
 	Services     ServicesConfig
+	// Policies refuses what ValidatingAdmissionPolicies deny. Nil: nothing.
+	Policies store.AdmitFunc
 	// Webhooks asks the programs of others. Nil: nobody.
 	Webhooks Webhooks
 	// Quotas counts what is used; it may be shared. Nil: one of its own.
@@ -61,6 +63,9 @@ func New(cfg Config) Plugins {
 		runtimeClass(),
 		disconnect(),
 		defaultIngressClass(),
+	}
+	if cfg.Policies != nil {
+		all = append(all, Plugin{Name: "ValidatingAdmissionPolicy", Review: cfg.Policies})
 	}
 	if cfg.Webhooks != nil {
 		all = append(all, webhooks(cfg.Webhooks, all.Admit()))

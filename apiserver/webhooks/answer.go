@@ -10,6 +10,8 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/shoal-edge/shoal/apiserver/matching"
 )
 
 // errAnswer is an answer that says neither yes nor no.
@@ -67,15 +69,15 @@ func denied(name string, result *metav1.Status) error {
 }
 
 // heard passes on what a webhook has to say of a request that it lets pass.
-func (r *request) heard(h *hook, got *admissionv1.AdmissionResponse) {
-	r.hear.Warn(got.Warnings[:min(len(got.Warnings), maxWarnings)]...)
+func (h *hook) heard(r *matching.Request, got *admissionv1.AdmissionResponse) {
+	r.Hear.Warn(got.Warnings[:min(len(got.Warnings), maxWarnings)]...)
 	keys := make([]string, 0, len(got.AuditAnnotations))
 	for key := range got.AuditAnnotations {
 		keys = append(keys, key)
 	}
 	slices.Sort(keys)
 	for _, key := range keys {
-		r.hear.Note(h.Name+"/"+key, got.AuditAnnotations[key])
+		r.Hear.Note(h.Name+"/"+key, got.AuditAnnotations[key])
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/shoal-edge/shoal/apiserver/matching"
 	"github.com/shoal-edge/shoal/apiserver/reach"
 	"github.com/shoal-edge/shoal/store"
 )
@@ -36,10 +37,7 @@ const (
 )
 
 // call sends the question and reads the answer.
-func (c *Caller) call(ctx context.Context, r *request, h *hook, question *admissionv1.AdmissionReview) (answer *admissionv1.AdmissionReview, err error) {
-	if len(h.MatchConditions) > 0 { // of a configuration that was stored before they were refused
-		return nil, errors.New("this server evaluates no matchConditions")
-	}
+func (c *Caller) call(ctx context.Context, r *matching.Request, h *hook, question *admissionv1.AdmissionReview) (answer *admissionv1.AdmissionReview, err error) {
 	timeout := usualTimeout
 	if h.TimeoutSeconds != nil {
 		timeout = time.Duration(*h.TimeoutSeconds) * time.Second
@@ -49,10 +47,10 @@ func (c *Caller) call(ctx context.Context, r *request, h *hook, question *admiss
 	began := time.Now()
 	defer func() {
 		rejected := err != nil || answer.Response != nil && !answer.Response.Allowed
-		c.calls.WithLabelValues(h.Name, h.typeName(), string(r.operation), strconv.FormatBool(rejected)).Observe(time.Since(began).Seconds())
+		c.calls.WithLabelValues(h.Name, h.typeName(), string(r.Operation), strconv.FormatBool(rejected)).Observe(time.Since(began).Seconds())
 	}()
 
-	to, client, err := c.client(r.reader, &h.ClientConfig)
+	to, client, err := c.client(r.Reader, &h.ClientConfig)
 	if err != nil {
 		return nil, err
 	}

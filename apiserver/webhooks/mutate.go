@@ -10,6 +10,7 @@ import (
 
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/api/custom"
+	"github.com/shoal-edge/shoal/apiserver/matching"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -22,11 +23,14 @@ func (c *Caller) Mutate(ctx context.Context, a *store.Admission, settle func() e
 	if len(hooks) == 0 {
 		return nil
 	}
-	r := c.newRequest(ctx, a)
+	r := matching.Of(ctx, a, c.cfg.Scale)
 	seen := map[*hook]api.Object{} // what those saw that want to be asked again
 	changed := false
 	for _, h := range hooks {
-		kind := h.match(r)
+		kind, err := c.match(ctx, r, h)
+		if err != nil {
+			return err
+		}
 		if kind == nil {
 			continue
 		}
@@ -49,8 +53,14 @@ func (c *Caller) Mutate(ctx context.Context, a *store.Admission, settle func() e
 		return err
 	}
 	for _, h := range hooks {
-		kind := h.match(r)
-		if before, ok := seen[h]; !ok || kind == nil || reflect.DeepEqual(before, a.Object) {
+		if before, ok := seen[h]; !ok || reflect.DeepEqual(before, a.Object) {
+			continue
+		}
+		kind, err := c.match(ctx, r, h)
+		if err != nil {
+			return err
+		}
+		if kind == nil {
 			continue
 		}
 		if _, err := c.mutate(ctx, a, r, h, kind); err != nil {
@@ -61,7 +71,7 @@ func (c *Caller) Mutate(ctx context.Context, a *store.Admission, settle func() e
 }
 
 // mutate asks one webhook and applies its patch.
-func (c *Caller) mutate(ctx context.Context, a *store.Admission, r *request, h *hook, kind *api.Kind) (changed bool, err error) {
+func (c *Caller) mutate(ctx context.Context, a *store.Admission, r *matching.Request, h *hook, kind *api.Kind) (changed bool, err error) {
 	answer, question, err := c.ask(ctx, r, h, kind)
 	if err != nil || answer == nil || len(answer.Patch) == 0 {
 		return false, err
@@ -69,14 +79,14 @@ func (c *Caller) mutate(ctx context.Context, a *store.Admission, r *request, h *
 	if a.Object == nil {
 		return false, failed(h, fmt.Errorf("%w: it wants to change an object that is deleted", errAnswer))
 	}
-	if r.shaped() {
-		return false, failed(h, fmt.Errorf("%w: it wants to change the subresource %s, which cannot be done here", errAnswer, r.sub))
+	if r.Shaped() {
+		return false, failed(h, fmt.Errorf("%w: it wants to change the subresource %s, which cannot be done here", errAnswer, r.Sub))
 	}
 	patched, err := apply(kind, question.Object.Raw, answer.Patch)
 	if err != nil {
 		return false, failed(h, err)
 	}
-	if patched.GetName() != r.name || patched.GetNamespace() != r.namespace {
+	if patched.GetName() != r.Name || patched.GetNamespace() != r.Namespace {
 		return false, failed(h, fmt.Errorf("%w: it wants to change the name of the object", errAnswer))
 	}
 	if kind.Default != nil {

@@ -6,10 +6,8 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/shoal-edge/shoal/api"
-	"github.com/shoal-edge/shoal/apiserver/access"
+	"github.com/shoal-edge/shoal/apiserver/matching"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -19,32 +17,18 @@ func (c *Caller) Validate(ctx context.Context, a *store.Admission) error {
 	if len(hooks) == 0 {
 		return nil
 	}
-	return c.validate(ctx, c.newRequest(ctx, a), hooks, a.Sure)
-}
-
-// Connection is a stream or a proxied request that somebody wants to open.
-type Connection struct {
-	Kind            *api.Kind
-	Subresource     string
-	Namespace, Name string
-	// Options are what the stream shall be, such as a PodExecOptions that knows its kind.
-	Options runtime.Object
-	Reader  store.Reader
-	Hear    store.Hearer
+	return c.validate(ctx, matching.Of(ctx, a, c.cfg.Scale), hooks, a.Sure)
 }
 
 // Connect asks the webhooks that want to hear of connections.
-func (c *Caller) Connect(ctx context.Context, o Connection) error {
-	mutating, validating := c.mutating(o.Reader), c.validating(o.Reader)
-	if len(mutating)+len(validating) == 0 {
-		return nil
-	}
-	r := &request{
-		operation: store.OpConnect, as: o.Kind, sub: o.Subresource, namespace: o.Namespace, name: o.Name, options: o.Options,
-		user: access.FromContext(ctx), reader: o.Reader, hear: o.Hear,
-	}
+func (c *Caller) Connect(ctx context.Context, r *matching.Request) error {
+	mutating, validating := c.mutating(r.Reader), c.validating(r.Reader)
 	for _, h := range mutating {
-		if kind := h.match(r); kind != nil {
+		kind, err := c.match(ctx, r, h)
+		if err != nil {
+			return err
+		}
+		if kind != nil {
 			if _, _, err := c.ask(ctx, r, h, kind); err != nil {
 				return err
 			}
@@ -61,17 +45,20 @@ type asking struct {
 	err      error
 }
 
-func (c *Caller) validate(ctx context.Context, r *request, hooks []*hook, sure func() error) error {
+func (c *Caller) validate(ctx context.Context, r *matching.Request, hooks []*hook, sure func() error) error {
 	var all []*asking
 	for _, h := range hooks {
-		kind := h.match(r)
+		kind, err := c.match(ctx, r, h)
+		if err != nil {
+			return err
+		}
 		if kind == nil {
 			continue
 		}
 		if err := sure(); err != nil {
 			return err
 		}
-		question, err := r.review(h, kind)
+		question, err := h.review(r, kind)
 		if err != nil {
 			return apierrors.NewInternalError(err)
 		}

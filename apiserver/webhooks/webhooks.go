@@ -11,11 +11,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/apiserver/access"
+	"github.com/shoal-edge/shoal/apiserver/expressions"
+	"github.com/shoal-edge/shoal/apiserver/matching"
 	"github.com/shoal-edge/shoal/apiserver/reach"
 	"github.com/shoal-edge/shoal/store"
 )
@@ -24,6 +25,8 @@ import (
 type Config struct {
 	// DialDevice opens a tunnel to a device's HTTP API. Nil: no webhook that runs in a pod can be called.
 	DialDevice reach.Dialer
+	// Authorizer answers the match conditions that ask what somebody may do. Nil: nobody may do anything.
+	Authorizer access.Authorizer
 	// Scale makes the Scale of an object that has one.
 	Scale func(obj api.Object) (runtime.Object, error)
 	// Registry gets the metrics. Nil: none.
@@ -68,8 +71,8 @@ type hook struct {
 
 	mutates    bool
 	reinvoke   bool // when a later one has changed the object
-	namespaces labels.Selector
-	objects    labels.Selector
+	matcher    *matching.Matcher
+	conditions *expressions.Conditions
 }
 
 // configuration is what one object says, compiled.
@@ -138,20 +141,9 @@ func (c *Caller) mutating(r store.Reader) []*hook {
 }
 
 func compileHook(h hook) *hook {
-	h.namespaces, h.objects = selector(h.NamespaceSelector), selector(h.ObjectSelector)
+	h.matcher = matching.New(h.Rules, h.MatchPolicy, h.NamespaceSelector, h.ObjectSelector)
+	h.conditions = expressions.Compile(h.MatchConditions, h.FailurePolicy, h.typeName(), h.Name)
 	return &h
-}
-
-// selector compiles a selector; none selects everything. They were validated, so one that does not compile selects nothing.
-func selector(s *metav1.LabelSelector) labels.Selector {
-	if s == nil {
-		return labels.Everything()
-	}
-	compiled, err := metav1.LabelSelectorAsSelector(s)
-	if err != nil {
-		return labels.Nothing()
-	}
-	return compiled
 }
 
 // ignores reports whether a request passes when the webhook cannot be asked.

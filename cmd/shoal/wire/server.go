@@ -23,7 +23,6 @@ import (
 	"github.com/shoal-edge/shoal/apiserver/admission"
 	"github.com/shoal-edge/shoal/apiserver/audit"
 	"github.com/shoal-edge/shoal/apiserver/tokens"
-	"github.com/shoal-edge/shoal/apiserver/webhooks"
 	"github.com/shoal-edge/shoal/configs"
 	"github.com/shoal-edge/shoal/pki"
 	"github.com/shoal-edge/shoal/raft"
@@ -38,25 +37,26 @@ import (
 type Server struct {
 	o Options
 	*seat
-	id       *identity
-	mux      *pki.Mux
-	durable  *store.Store
-	volatile atomic.Pointer[volatile]      // while this server leads
-	hub      atomic.Pointer[transport.Hub] // while this server leads
-	client   *store.Client
-	plugins  admission.Plugins
-	hooks    *webhooks.Caller
-	quotas   *quota.Counter
-	keys     *keys
-	rotating sync.Mutex // while keys are changed, or the state is replaced
-	node     *raft.Node
-	gate     *transport.Gate
-	registry *prometheus.Registry
-	agent    *Agent
-	audit    *audit.Log // nil: nothing is recorded
-	mqtt     *mqtt.Server
-	mqttTCP  net.Listener // the further address for MQTT; nil: none
-	mqttMux  *pki.Mux     // over mqttTCP
+	id         *identity
+	mux        *pki.Mux
+	durable    *store.Store
+	volatile   atomic.Pointer[volatile]      // while this server leads
+	hub        atomic.Pointer[transport.Hub] // while this server leads
+	client     *store.Client
+	plugins    admission.Plugins
+	voices     *voices
+	quotas     *quota.Counter
+	keys       *keys
+	rotating   sync.Mutex // while keys are changed, or the state is replaced
+	node       *raft.Node
+	gate       *transport.Gate
+	registry   *prometheus.Registry
+	agent      *Agent
+	authorizer *apiserver.Authorizer // by what is in durable
+	audit      *audit.Log            // nil: nothing is recorded
+	mqtt       *mqtt.Server
+	mqttTCP    net.Listener // the further address for MQTT; nil: none
+	mqttMux    *pki.Mux     // over mqttTCP
 
 	dialBroker func(ctx context.Context, address string) (net.Conn, error)
 
@@ -73,8 +73,8 @@ type volatile struct {
 // Everything that a person could have got wrong fails here.
 func NewServer(ctx context.Context, o Options) (_ *Server, err error) {
 	s := &Server{o: o, gate: transport.NewGate(), registry: newRegistry(o.Version), quotas: quota.NewCounter()}
-	s.hooks = webhooks.New(webhooks.Config{DialDevice: s.gate.Dial, Scale: apiserver.ScaleOf, Registry: s.registry, Logger: o.Logger})
-	if s.plugins, err = newPlugins(o.Config.Server, s.quotas, s.hooks); err != nil {
+	s.voices = newVoices(s)
+	if s.plugins, err = newPlugins(o.Config.Server, s.quotas, s.voices); err != nil {
 		return nil, err
 	}
 	if s.seat, err = takeSeat(ctx, o); err != nil {
@@ -145,6 +145,7 @@ func (s *Server) loopback() string {
 
 func (s *Server) openStore() error {
 	s.durable = store.New(store.Config{Kinds: api.Kinds(), Persisted: true, Sealer: s.keys, Logger: s.o.Logger})
+	s.authorizer = apiserver.NewAuthorizer(s.durable)
 	node, err := raft.Open(raft.Config{
 		ID:              s.o.Config.NodeName,
 		Address:         s.address,
@@ -194,7 +195,7 @@ func (s *Server) clientConfig() store.ClientConfig {
 }
 
 // newPlugins returns the admission plugins as the configuration wants them.
-func newPlugins(c configs.Server, quotas *quota.Counter, hooks admission.Webhooks) (admission.Plugins, error) {
+func newPlugins(c configs.Server, quotas *quota.Counter, v *voices) (admission.Plugins, error) {
 	defaults, err := admission.ParsePodSecurity(c.PodSecurity.Labels())
 	if err != nil {
 		return nil, fmt.Errorf("server.podSecurity: %w", err)
@@ -211,7 +212,8 @@ func newPlugins(c configs.Server, quotas *quota.Counter, hooks admission.Webhook
 	return admission.New(admission.Config{
 		ReplaceAfter: c.ReplaceAfter,
 		Quotas:       quotas,
-		Webhooks:     hooks,
+		Policies:     v.policies.Validate,
+		Webhooks:     v.hooks,
 		Services:     admission.ServicesConfig{CIDR: network, FirstNodePort: first, LastNodePort: last},
 		PodSecurity: admission.PodSecurityConfig{
 			Defaults: defaults, Namespaces: exempt.Namespaces, Users: exempt.Users, RuntimeClasses: exempt.RuntimeClasses,
@@ -345,11 +347,10 @@ func (s *Server) serveAPI(ctx context.Context) error {
 	slow := forward.Clone()
 	slow.ResponseHeaderTimeout = 0
 	defer slow.CloseIdleConnections()
-	authorizer := apiserver.NewAuthorizer(s.durable)
 	answers := apiserver.New(apiserver.Config{
-		Client:      s.strictClient(authorizer.Guards()),
+		Client:      s.strictClient(s.authorizer.Guards()),
 		Durable:     s.durable,
-		Authorizer:  authorizer,
+		Authorizer:  s.authorizer,
 		Audit:       s.audit,
 		AuditPolicy: s.auditPolicy,
 		Tokens:      tokens.New(tokens.Config{Store: s.durable, Key: s.tokenKey}),
@@ -360,7 +361,7 @@ func (s *Server) serveAPI(ctx context.Context) error {
 		SecretsKeys: secretsKeys{s},
 		Members:     memberList{s.node},
 		DialDevice:  s.gate.Dial,
-		Connect:     s.hooks.Connect,
+		Connect:     s.voices.connect,
 		Registry:    s.registry,
 		Ready:       map[string]func() error{"agent": s.agent.ready},
 		Version:     s.o.Version,

@@ -1,0 +1,85 @@
+//go:build cel
+
+package expression
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/google/cel-go/cel"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
+	apiservercel "k8s.io/apiserver/pkg/cel"
+	"k8s.io/apiserver/pkg/cel/environment"
+)
+
+// Evaluated reports whether this build evaluates expressions.
+const Evaluated = true
+
+// Environment is what all expressions may use. It is made when the first one is there: it takes some megabytes.
+var Environment = sync.OnceValue(func() *environment.EnvSet {
+	return environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())
+})
+
+// returns are the types that an expression may have.
+var returns = map[Use][]*cel.Type{
+	Test: {cel.BoolType}, Message: {cel.StringType}, Annotation: {cel.StringType, cel.NullType}, Variable: {cel.AnyType, cel.DynType},
+}
+
+// Source is an expression as upstream's packages take it.
+type Source struct {
+	Use Use
+	// Name is what a variable is called.
+	Name, Text string
+}
+
+// GetName implements NamedExpressionAccessor.
+func (s *Source) GetName() string { return s.Name }
+
+// GetExpression implements ExpressionAccessor.
+func (s *Source) GetExpression() string { return s.Text }
+
+// ReturnTypes implements ExpressionAccessor.
+func (s *Source) ReturnTypes() []*cel.Type { return returns[s.Use] }
+
+// Variables are what an expression may use besides the request: a policy's parameters, and, if it is no message, the authorizer.
+func (s *Source) Variables(params bool) plugincel.OptionalVariableDeclarations {
+	return plugincel.OptionalVariableDeclarations{HasParams: params, HasAuthorizer: s.Use != Message}
+}
+
+// Compiler checks the expressions of one policy or webhook. It is not for several goroutines.
+type Compiler struct {
+	params   bool
+	compiler *plugincel.CompositedCompiler
+}
+
+// NewCompiler returns a compiler for expressions that know a policy's parameters, or do not.
+func NewCompiler(params bool) *Compiler { return &Compiler{params: params} }
+
+// Check compiles an expression. A variable, which comes before those that use it, has a name. The messages are upstream's.
+func (c *Compiler) Check(use Use, name, text string, path *field.Path) field.ErrorList {
+	if c.compiler == nil {
+		var err error
+		if c.compiler, err = plugincel.NewCompositedCompiler(Environment()); err != nil {
+			return field.ErrorList{field.InternalError(path, err)}
+		}
+	}
+	source := &Source{use, name, text}
+	var result plugincel.CompilationResult
+	if use == Variable {
+		result = c.compiler.CompileAndStoreVariable(source, source.Variables(c.params), environment.NewExpressions)
+	} else {
+		result = c.compiler.CompileCELExpression(source, source.Variables(c.params), environment.NewExpressions)
+	}
+	wrong := result.Error
+	if wrong == nil {
+		return nil
+	}
+	switch wrong.Type {
+	case apiservercel.ErrorTypeRequired:
+		return field.ErrorList{field.Required(path, wrong.Detail)}
+	case apiservercel.ErrorTypeInvalid:
+		return field.ErrorList{field.Invalid(path, text, wrong.Detail)}
+	}
+	return field.ErrorList{field.InternalError(path, fmt.Errorf("compile an expression: %w", wrong))}
+}

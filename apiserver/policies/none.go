@@ -1,0 +1,22 @@
+//go:build !cel
+
+package policies
+
+import (
+	"context"
+
+	"github.com/shoal-edge/shoal/apiserver/matching"
+	"github.com/shoal-edge/shoal/store"
+)
+
+// Enforcer enforces nothing.
+type Enforcer struct{}
+
+// New returns an enforcer.
+func New(Config) *Enforcer { return &Enforcer{} }
+
+// Validate lets everything pass.
+func (e *Enforcer) Validate(context.Context, *store.Admission) error { return nil }
+
+// Connect lets everything pass.
+func (e *Enforcer) Connect(context.Context, *matching.Request) error { return nil }
