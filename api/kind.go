@@ -79,7 +79,7 @@ type Kind struct {
 
 	// Stored is the kind in the version that is kept, if this is a further version of it, and ToStored and FromStored convert
 	// to that version and from it. Default fills in an object of this version; what follows it sees objects as they are stored.
-	// Nil: this version is the stored one.
+	// Nil: this version is the stored one. It may have FromStored all the same, if objects may be stored in the version that was before.
 	Stored     *Kind
 	ToStored   func(Object) (Object, error)
 	FromStored func(Object) (Object, error)

@@ -76,7 +76,9 @@ const identityHeader = "Test-Identity" // name|group,group
 
 func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 	t.Helper()
-	durable := store.New(store.Config{Kinds: api.Kinds()})
+	var durable *store.Store
+	converter := webhooks.New(webhooks.Config{}).NewConverter(func() store.Reader { return durable })
+	durable = store.New(store.Config{Kinds: api.Kinds(), Converter: converter})
 	volatile := store.New(store.Config{Kinds: api.Kinds(), FirstRevision: 1 << 32})
 	local := store.NewLocal(volatile)
 	b := &bed{t: t, durable: durable, consensus: &consensus{durable: durable}}

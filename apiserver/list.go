@@ -210,6 +210,11 @@ func (s *Server) cut(items []store.Item, sel *selector, opts *metav1.ListOptions
 	p := &page{revision: revision}
 	limit := int(opts.Limit)
 	for i, item := range items {
+		if !sel.fields.Empty() && i%preparedAtOnce == 0 {
+			if err := s.prepare(sel.kind, items[i:]); err != nil {
+				return nil, err
+			}
+		}
 		if !sel.everything() {
 			_, ok, err := sel.matchesItem(item)
 			if err != nil {

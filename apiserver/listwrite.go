@@ -17,6 +17,9 @@ import (
 // writeList answers with a page. Objects are decoded and written one by one, so that a long list costs no more memory than
 // its longest object.
 func (s *Server) writeList(w http.ResponseWriter, req *request, out output, p *page) error {
+	if err := s.prepare(req.kind, p.items); err != nil { // before the answer begins, as far as it goes
+		return err
+	}
 	if out.media == mediaProtobuf {
 		return s.writeProtobufList(w, req, out, p)
 	}
@@ -99,6 +102,11 @@ func (s *Server) streamList(w io.Writer, req *request, out output, p *page) erro
 	}
 	items := newItemWriter(w)
 	for i, item := range p.items {
+		if i > 0 && i%preparedAtOnce == 0 {
+			if err := s.prepare(req.kind, p.items[i:]); err != nil {
+				return err
+			}
+		}
 		if i > 0 {
 			if _, err := io.WriteString(w, ","); err != nil {
 				return err

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 	"github.com/shoal-edge/shoal/apiserver/access"
 	"github.com/shoal-edge/shoal/apiserver/audit"
 	"github.com/shoal-edge/shoal/apiserver/reviews"
@@ -179,6 +180,9 @@ func (req *request) needsLeader() bool {
 	}
 	if req.isStream() || req.isUsage() {
 		return true
+	}
+	if custom.Converts(req.kind) {
+		return true // a webhook may have to be asked, which devices are linked to the leader for
 	}
 	if req.kind == nil || req.kind.Class == nil {
 		return false

@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
+	"github.com/shoal-edge/shoal/store"
 )
 
 // shape gives an object the form that was asked for, complete with kind and version. Tables of a stream have their columns
@@ -43,10 +46,32 @@ func show(kind *api.Kind, obj api.Object) (api.Object, error) {
 
 // asked is a stored object in the version asked for; nil stays nil.
 func asked(kind *api.Kind, obj api.Object) (api.Object, error) {
-	if kind.Stored == nil || obj == nil {
+	if kind.FromStored == nil || obj == nil {
 		return obj, nil
 	}
 	return kind.FromStored(obj)
+}
+
+// preparedAtOnce is how many objects are converted by one call of a webhook.
+const preparedAtOnce = 128
+
+// prepare has the first of some objects converted, where a webhook does that, so that each of them need not be.
+func (s *Server) prepare(kind *api.Kind, items []store.Item) error {
+	if !custom.Converts(kind) {
+		return nil
+	}
+	var objects []api.Object
+	for _, item := range items[:min(len(items), preparedAtOnce)] {
+		obj, err := s.cfg.Durable.Decode(item)
+		if err != nil {
+			return apierrors.NewInternalError(err)
+		}
+		objects = append(objects, obj)
+	}
+	if err := custom.Prepare(kind, objects); err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	return nil
 }
 
 func tableMeta() metav1.TypeMeta { return metav1.TypeMeta{Kind: asTable, APIVersion: "meta.k8s.io/v1"} }

@@ -31,7 +31,7 @@ func (c *customs) of(s *Store, item Item) *custom.Definition {
 	if made, ok := c.made[item.Key.Name]; ok && made.revision == item.Revision {
 		return made.definition
 	}
-	d, err := custom.New(item.Value)
+	d, err := custom.New(item.Value, s.converter)
 	if err != nil {
 		s.logger.Error("a definition is skipped", "key", item.Key.String(), "error", err)
 	}

@@ -31,7 +31,9 @@ type Config struct {
 	Persisted bool
 	// Sealer encrypts the objects of sensitive kinds, and decrypts them when they are read. Nil: they are stored as they are.
 	Sealer Sealer
-	Logger *slog.Logger
+	// Converter converts custom objects whose definitions have webhooks for that. Nil: such are served in the version that is stored only.
+	Converter custom.Converter
+	Logger    *slog.Logger
 }
 
 // Store holds objects in memory. Its zero value is not usable: call New.
@@ -41,6 +43,7 @@ type Store struct {
 	persisted bool
 	customs   customs
 	sealer    Sealer
+	converter custom.Converter
 	sealing   *inFlight // from sealing a value until its proposal is decided
 	turns     *turns
 	logger    *slog.Logger
@@ -71,6 +74,7 @@ func New(cfg Config) *Store {
 		types:     make(map[reflect.Type]*api.Kind, len(cfg.Kinds)),
 		persisted: cfg.Persisted,
 		sealer:    cfg.Sealer,
+		converter: cfg.Converter,
 		sealing:   newInFlight(),
 		turns:     &turns{taken: map[Key]*turn{}},
 		logger:    cfg.Logger,

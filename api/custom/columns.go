@@ -40,7 +40,11 @@ func (v *Version) columns(defined []apiextensionsv1.CustomResourceColumnDefiniti
 	v.Kind.Row = func(o api.Object, now time.Time) []any {
 		row := make([]any, 1, len(columns))
 		row[0] = o.GetName()
-		whole, err := v.see(o.(*Object)).Whole()
+		var whole map[string]any
+		seen, err := v.see(o.(*Object))
+		if err == nil {
+			whole, err = seen.Whole()
+		}
 		for i, p := range paths {
 			found := p.find(whole)
 			if err != nil || len(found) == 0 {
@@ -110,6 +114,14 @@ func print(value any) any {
 	return fmt.Sprint(value)
 }
 
+// fieldsOf is an object as its fields are selected by. Where nothing converts, all versions have the same.
+func (v *Version) fieldsOf(o *Object) (*Object, error) {
+	if !v.Definition.converts() {
+		return o, nil
+	}
+	return v.see(o)
+}
+
 // selectable gives the kind the fields that its definition lets be selected by.
 func (v *Version) selectable(defined []apiextensionsv1.SelectableField) {
 	if len(defined) == 0 {
@@ -117,7 +129,10 @@ func (v *Version) selectable(defined []apiextensionsv1.SelectableField) {
 	}
 	v.Kind.Fields = func(o api.Object) map[string]string {
 		fields := map[string]string{}
-		content := o.(*Object).Content()
+		var content map[string]any
+		if seen, err := v.fieldsOf(o.(*Object)); err == nil {
+			content = seen.Content()
+		}
 		for _, f := range defined {
 			at := split(f.JSONPath)
 			value, found, err := unstructured.NestedFieldNoCopy(content, at...)

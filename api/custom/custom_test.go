@@ -43,7 +43,7 @@ func crontabs(t testing.TB, columns ...string) *api.Kind {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := custom.New(value)
+	made, err := custom.New(value, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

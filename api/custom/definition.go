@@ -31,6 +31,10 @@ type Definition struct {
 	Served []*Version
 	// Storage is the version by whose schema objects are stored. Nil until the names are accepted.
 	Storage *Version
+
+	all        []*Version // also those that are not served
+	conversion *apiextensionsv1.WebhookConversion
+	converter  Converter
 }
 
 // Version is one version of a defined kind.
@@ -59,8 +63,8 @@ func Of(kind *api.Kind) *Version {
 	return nil
 }
 
-// New reads a stored CustomResourceDefinition.
-func New(value []byte) (*Definition, error) {
+// New reads a stored CustomResourceDefinition. Without a converter, one that has a webhook for conversions serves the version that is stored only.
+func New(value []byte, converter Converter) (*Definition, error) {
 	var d apiextensionsv1.CustomResourceDefinition
 	if err := d.Unmarshal(value); err != nil {
 		return nil, fmt.Errorf("custom: decode a definition: %w", err)
@@ -71,45 +75,63 @@ func New(value []byte) (*Definition, error) {
 	if !definition.Holds(&d, apiextensionsv1.Established) {
 		return made, nil
 	}
-	converts := d.Spec.Conversion == nil || d.Spec.Conversion.Strategy == apiextensionsv1.NoneConverter
-	var others []*Version
+	if c := d.Spec.Conversion; c != nil && c.Strategy == apiextensionsv1.WebhookConverter {
+		made.conversion, made.converter = c.Webhook, converter
+	}
+	every := made.conversion == nil || converter != nil
 	for i := range d.Spec.Versions {
 		v := newVersion(made, &d, &d.Spec.Versions[i], value)
+		made.all = append(made.all, v)
 		if d.Spec.Versions[i].Storage {
 			made.Storage = v
-		} else {
-			others = append(others, v)
 		}
-		if d.Spec.Versions[i].Served && (converts || d.Spec.Versions[i].Storage) {
+		if d.Spec.Versions[i].Served && (every || d.Spec.Versions[i].Storage) {
 			made.Served = append(made.Served, v)
 		}
 	}
 	if made.Storage == nil {
 		return nil, fmt.Errorf("custom: %s has no storage version", d.Name)
 	}
-	for _, v := range others {
+	for _, v := range made.all {
 		v.storedAs(made.Storage)
 	}
 	return made, nil
 }
 
-// storedAs ties a further version to the one that is stored. There is nothing to convert but the name of the version.
+// storedAs ties a version to the one that is stored. Where a webhook converts, objects may be stored in the version that was stored before.
 func (v *Version) storedAs(storage *Version) {
+	if v == storage && !v.Definition.converts() {
+		return
+	}
+	v.Kind.FromStored = func(o api.Object) (api.Object, error) { return v.see(o.(*Object)) }
+	if v == storage {
+		return
+	}
 	v.Kind.Stored = storage.Kind
-	v.Kind.ToStored = func(o api.Object) (api.Object, error) { return o.(*Object).as(storage), nil }
-	v.Kind.FromStored = func(o api.Object) (api.Object, error) { return v.see(o.(*Object)), nil }
+	v.Kind.ToStored = func(o api.Object) (api.Object, error) { return v.store(o.(*Object), storage) }
+}
+
+// store is an object that somebody sent, as it is stored. A webhook is given what this version's schema makes of it.
+func (v *Version) store(o *Object, storage *Version) (api.Object, error) {
+	if v.Definition.converts() {
+		v.Kind.Default(o)
+	}
+	return o.as(storage)
 }
 
 // see is a stored object as this version shows it.
-func (v *Version) see(o *Object) *Object {
+func (v *Version) see(o *Object) (*Object, error) {
 	if o.of == v {
-		return o
+		return o, nil
 	}
-	seen := o.as(v)
+	seen, err := o.as(v)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := seen.normalize(); err != nil {
 		seen.normal = true // as it is, so that it can be mended
 	}
-	return seen
+	return seen, nil
 }
 
 func newVersion(of *Definition, d *apiextensionsv1.CustomResourceDefinition, version *apiextensionsv1.CustomResourceDefinitionVersion, stored []byte) *Version {

@@ -30,6 +30,7 @@ type Object struct {
 	raw     []byte         // the rest as JSON, shared with the store; nil when content was changed
 	content map[string]any // the rest; nil until somebody asked
 	normal  bool           // the rest is as the version's schema wants it
+	other   *form          // the rest in the version that this was converted from; nil when content was changed
 }
 
 // The fields of a stored object.
@@ -57,7 +58,9 @@ func (o *Object) Content() map[string]any {
 }
 
 // SetContent replaces everything but the type and the metadata.
-func (o *Object) SetContent(content map[string]any) { o.content, o.raw, o.normal = content, nil, false }
+func (o *Object) SetContent(content map[string]any) {
+	o.content, o.raw, o.normal, o.other = content, nil, false, nil
+}
 
 // normalize applies the version's schema, once.
 func (o *Object) normalize() (unknown []string, err error) {
@@ -69,8 +72,9 @@ func (o *Object) normalize() (unknown []string, err error) {
 	if wrong != nil {
 		return nil, wrong
 	}
+	other := o.other
 	o.SetContent(content)
-	o.normal = true
+	o.normal, o.other = true, other
 	return unknown, nil
 }
 
@@ -85,18 +89,6 @@ func (o *Object) Whole() (map[string]any, error) {
 		whole[name] = value
 	}
 	return whole, nil
-}
-
-// as is the object as another version of its kind sees it. It shares what it can.
-func (o *Object) as(v *Version) *Object {
-	seen := *o
-	if v == o.of {
-		return &seen
-	}
-	seen.of = v
-	seen.SetGroupVersionKind(v.Kind.GVK)
-	seen.SetContent(runtime.DeepCopyJSON(o.Content()))
-	return &seen
 }
 
 // DeepCopyObject implements runtime.Object.
@@ -170,6 +162,10 @@ func (o *Object) Unmarshal(value []byte) error {
 		case fieldStamp:
 			stamp = string(data)
 		}
+	}
+	if in := made.of.storedIn(stamp); in != made.of {
+		made.of = in
+		made.SetGroupVersionKind(in.Kind.GVK)
 	}
 	made.normal = stamp == made.of.stamp
 	*o = made

@@ -53,6 +53,9 @@ func (v *Version) install() {
 
 // setField changes one field at the top; nil takes it away.
 func (o *Object) setField(name string, value any) {
+	if reflect.DeepEqual(o.Content()[name], value) {
+		return
+	}
 	content, normal := maps.Clone(o.Content()), o.normal
 	if value == nil {
 		delete(content, name)
@@ -66,6 +69,10 @@ func (o *Object) setField(name string, value any) {
 // prepareUpdate keeps the status for who has it as a subresource, and counts the changes of all but the metadata.
 func (v *Version) prepareUpdate(newer, older *Object) {
 	newer.SetGeneration(older.GetGeneration())
+	older, err := older.as(newer.of)
+	if err != nil {
+		return // validation fails, too
+	}
 	if v.status {
 		newer.setField("status", older.Content()["status"])
 	}
@@ -77,7 +84,11 @@ func (v *Version) prepareUpdate(newer, older *Object) {
 // prepareStatus keeps everything but the status, and who owns which field.
 func prepareStatus(newer, older *Object) {
 	status, fields := newer.Content()["status"], newer.GetManagedFields()
-	kept := older.DeepCopyObject().(*Object)
+	kept, err := older.as(newer.of)
+	if err != nil {
+		return // validation fails, too
+	}
+	kept = kept.DeepCopyObject().(*Object)
 	kept.setField("status", status)
 	kept.normal = older.of == newer.of && newer.normal
 	kept.SetManagedFields(fields)
@@ -118,7 +129,11 @@ func (v *Version) validateStatus(newer, older *Object) field.ErrorList {
 // seen is the whole object as this version names it: an object in the stored version is checked by the rules of the version that
 // its author speaks.
 func (v *Version) seen(o *Object) (map[string]any, error) {
-	whole, err := o.Whole()
+	shown, err := o.as(v)
+	if err != nil {
+		return nil, err
+	}
+	whole, err := shown.Whole()
 	if err != nil {
 		return nil, err
 	}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
-
 	"github.com/shoal-edge/shoal/api/expression"
 	"github.com/shoal-edge/shoal/api/structural"
 )
@@ -50,9 +48,6 @@ func notDone(d *crd) []string {
 	if rules > 0 && !expression.Evaluated {
 		found = append(found, fmt.Sprintf("this server does not evaluate x-kubernetes-validations: "+
 			"objects that break the CEL rules of this definition (%d) are accepted", rules))
-	}
-	if c := d.Spec.Conversion; c != nil && c.Strategy == apiextensions.WebhookConverter {
-		found = append(found, "this server does not call conversion webhooks: only the storage version of this definition is served")
 	}
 	return found
 }

@@ -154,7 +154,7 @@ func (r *Request) shape(kind *api.Kind, obj api.Object) (runtime.Object, error) 
 
 // Show is a stored object in the version of kind. It says in JSON of what kind it is.
 func Show(kind *api.Kind, obj api.Object) (runtime.Object, error) {
-	if kind.Stored != nil {
+	if kind.FromStored != nil {
 		var err error
 		if obj, err = kind.FromStored(obj); err != nil {
 			return nil, err

@@ -54,38 +54,43 @@ func (c *Caller) call(ctx context.Context, r *matching.Request, h *hook, questio
 	if err != nil {
 		return nil, err
 	}
+	answer = &admissionv1.AdmissionReview{}
+	return answer, post(ctx, client, to, timeout, question, answer)
+}
+
+// post sends a question, and says how long the answer may take, and reads the answer.
+func post(ctx context.Context, client *http.Client, to *url.URL, timeout time.Duration, question, answer any) error {
 	query := to.Query()
 	query.Set("timeout", timeout.String())
 	to.RawQuery = query.Encode()
 	body, err := json.Marshal(question)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	post, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	post.Header.Set("Content-Type", "application/json")
-	post.Header.Set("Accept", "application/json")
-	reply, err := client.Do(post)
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Accept", "application/json")
+	reply, err := client.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("failed to call webhook: %w", err)
+		return fmt.Errorf("failed to call webhook: %w", err)
 	}
 	defer func() { _ = reply.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(reply.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("failed to call webhook: %w", err)
+		return fmt.Errorf("failed to call webhook: %w", err)
 	case len(data) > maxAnswer:
-		return nil, fmt.Errorf("failed to call webhook: its answer is larger than %d bytes", maxAnswer)
+		return fmt.Errorf("failed to call webhook: its answer is larger than %d bytes", maxAnswer)
 	case reply.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("failed to call webhook: it answered %s: %s", reply.Status, beginning(data))
+		return fmt.Errorf("failed to call webhook: it answered %s: %s", reply.Status, beginning(data))
 	}
-	answer = &admissionv1.AdmissionReview{}
 	if err := json.Unmarshal(data, answer); err != nil {
-		return nil, fmt.Errorf("failed to call webhook: its answer: %w", err)
+		return fmt.Errorf("failed to call webhook: its answer: %w", err)
 	}
-	return answer, nil
+	return nil
 }
 
 // beginning is as much of an answer as fits into an error.

@@ -144,7 +144,7 @@ func (s *Server) loopback() string {
 }
 
 func (s *Server) openStore() error {
-	s.durable = store.New(store.Config{Kinds: api.Kinds(), Persisted: true, Sealer: s.keys, Logger: s.o.Logger})
+	s.durable = store.New(store.Config{Kinds: api.Kinds(), Persisted: true, Sealer: s.keys, Converter: s.voices.converter, Logger: s.o.Logger})
 	s.authorizer = apiserver.NewAuthorizer(s.durable)
 	node, err := raft.Open(raft.Config{
 		ID:              s.o.Config.NodeName,

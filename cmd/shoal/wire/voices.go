@@ -11,17 +11,20 @@ import (
 	"github.com/shoal-edge/shoal/apiserver/matching"
 	"github.com/shoal-edge/shoal/apiserver/policies"
 	"github.com/shoal-edge/shoal/apiserver/webhooks"
+	"github.com/shoal-edge/shoal/store"
 )
 
 // voices are what users have a say in requests with: policies and webhooks.
 type voices struct {
 	policies *policies.Enforcer
 	hooks    *webhooks.Caller
+	// converter is for custom objects.
+	converter *webhooks.Converter
 }
 
 // newVoices is called before the server has a store: nobody is asked anything until it does.
 func newVoices(s *Server) *voices {
-	return &voices{
+	v := &voices{
 		policies: policies.New(policies.Config{
 			Authorizer: laterAuthorizer{s}, Scale: apiserver.ScaleOf,
 			Kind: func(gvk schema.GroupVersionKind) *api.Kind { return apiserver.KindOf(s.durable, gvk) },
@@ -30,6 +33,8 @@ func newVoices(s *Server) *voices {
 			Authorizer: laterAuthorizer{s}, DialDevice: s.gate.Dial, Scale: apiserver.ScaleOf, Registry: s.registry, Logger: s.o.Logger,
 		}),
 	}
+	v.converter = v.hooks.NewConverter(func() store.Reader { return s.durable })
+	return v
 }
 
 // connect lets both refuse a connection.
