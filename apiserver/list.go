@@ -168,6 +168,9 @@ func (s *Server) nextPage(req *request, opts *metav1.ListOptions, sel *selector,
 		}
 		items, revision = s.cfg.Client.Reader().List(req.stored(), req.namespace)
 	} else {
+		if s.paged.over(uint64(c.Revision)) {
+			return nil, errContinueExpired(c.After)
+		}
 		if revision, err = s.atRevision(req.Context(), from, strconv.FormatInt(c.Revision, 10)); err != nil {
 			return nil, err
 		}
@@ -231,6 +234,9 @@ func (s *Server) cut(items []store.Item, sel *selector, opts *metav1.ListOptions
 		}
 		if limit > 0 && len(p.items) == limit {
 			last := p.items[limit-1].Key
+			if opts.Continue == "" {
+				s.paged.begin(revision)
+			}
 			p.next = continuation{
 				Version: continuationVersion, Revision: int64(revision), After: last.Namespace + "/" + last.Name,
 			}.encode()

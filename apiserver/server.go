@@ -107,6 +107,7 @@ type Server struct {
 	fields         *fieldmanager.Managers
 	discovery      discovered
 	bodies         *bodies
+	paged          paged
 
 	transfers sync.Mutex    // one snapshot at a time
 	strangers *rate.Limiter // of those who are nobody, in the audit log
