@@ -41,11 +41,7 @@ func validatingAdmissionPolicies() *Kind {
 		out:      admissionv1defaults.Convert_admissionregistration_ValidatingAdmissionPolicy_To_v1_ValidatingAdmissionPolicy,
 		defaults: admissionv1defaults.SetObjectDefaults_ValidatingAdmissionPolicy,
 		row: func(p *admissionv1.ValidatingAdmissionPolicy, now time.Time) []any {
-			params := "<unset>"
-			if k := p.Spec.ParamKind; k != nil {
-				params = k.APIVersion + "/" + k.Kind
-			}
-			return []any{p.Name, int64(len(p.Spec.Validations)), params, age(p, now)}
+			return []any{p.Name, int64(len(p.Spec.Validations)), paramKind(p.Spec.ParamKind), age(p, now)}
 		},
 		create: func(n *admissionregistration.ValidatingAdmissionPolicy) {
 			n.Status, n.Generation = admissionregistration.ValidatingAdmissionPolicyStatus{}, 1
@@ -78,14 +74,7 @@ func checkPolicy(name string, s, older *admissionregistration.ValidatingAdmissio
 	if s.ParamKind != nil {
 		errs = append(errs, checkParamKind(s.ParamKind, path.Child("paramKind"))...)
 	}
-	if at := path.Child("matchConstraints"); s.MatchConstraints == nil {
-		errs = append(errs, field.Required(at, ""))
-	} else {
-		errs = append(errs, checkResources(s.MatchConstraints, at)...)
-		if len(s.MatchConstraints.ResourceRules) == 0 {
-			errs = append(errs, field.Required(at.Child("resourceRules"), ""))
-		}
-	}
+	errs = append(errs, checkConstraints(s.MatchConstraints, path.Child("matchConstraints"))...)
 	if len(s.Validations) == 0 && len(s.AuditAnnotations) == 0 {
 		const why = "validations or auditAnnotations must contain at least one item"
 		errs = append(errs, field.Required(path.Child("validations"), why), field.Required(path.Child("auditAnnotations"), why))
@@ -94,6 +83,18 @@ func checkPolicy(name string, s, older *admissionregistration.ValidatingAdmissio
 		return errs
 	}
 	return append(errs, checkExpressions(name, s, path)...)
+}
+
+// checkConstraints checks which requests a policy is about, which has to be said.
+func checkConstraints(m *admissionregistration.MatchResources, path *field.Path) field.ErrorList {
+	if m == nil {
+		return field.ErrorList{field.Required(path, "")}
+	}
+	errs := checkResources(m, path)
+	if len(m.ResourceRules) == 0 {
+		errs = append(errs, field.Required(path.Child("resourceRules"), ""))
+	}
+	return errs
 }
 
 // checkResources checks which requests a policy or its binding is about.

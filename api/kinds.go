@@ -28,7 +28,7 @@ var served = sync.OnceValue(func() *table {
 		kinds: []*Kind{
 			configMaps(), endpoints(), event, limitRanges(), namespaces(), nodes(), persistentVolumeClaims(), persistentVolumes(),
 			podTemplates(), pods(), replicationControllers(), resourceQuotas(), secrets(), serviceAccounts(), services(),
-			mutatingWebhookConfigurations(), validatingAdmissionPolicies(), validatingAdmissionPolicyBindings(),
+			mutatingAdmissionPolicies(), mutatingAdmissionPolicyBindings(), mutatingWebhookConfigurations(), validatingAdmissionPolicies(), validatingAdmissionPolicyBindings(),
 			validatingWebhookConfigurations(),
 			customResourceDefinitions(),
 			controllerRevisions(), daemonSets(), deployments(), replicaSets(), statefulSets(),

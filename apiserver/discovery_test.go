@@ -18,7 +18,7 @@ import (
 
 // notYet are the parts of served groups that upstream has and shoal does not; csinodes/status is behind a gate that is off.
 var notYet = []string{
-	"csinodes/status", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings",
+	"csinodes/status",
 	"bindings", "componentstatuses",
 	"podcertificaterequests", "podcertificaterequests/status",
 }

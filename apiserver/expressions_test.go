@@ -190,3 +190,87 @@ func TestDefinitionHasRules(t *testing.T) {
 		t.Error(answer.StatusCode)
 	}
 }
+
+// change makes a policy that changes config maps, and binds it.
+func (b *bed) change(name, spec, binding string) {
+	b.t.Helper()
+	const kind = "{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicy"
+	rules := strings.Replace(ofConfigMaps, ", DELETE", "", 1)
+	for _, m := range [][2]string{
+		{"mutatingadmissionpolicies", kind + ", metadata: {name: " + name + "}, spec: {" + rules + ", " + spec + "}}"},
+		{"mutatingadmissionpolicybindings", kind + "Binding, metadata: {name: " + name + "}, spec: {policyName: " + name + binding + "}}"},
+	} {
+		if answer, data := b.register(m[0], m[1]); answer.StatusCode != http.StatusCreated || answer.Header.Get("Warning") != "" {
+			b.t.Fatalf("%d %s %s", answer.StatusCode, answer.Header.Get("Warning"), data)
+		}
+	}
+}
+
+func TestPolicyChanges(t *testing.T) {
+	b := newBed(t)
+	b.mustDo(configMapWith("defaults", `"added":"by a parameter"`), 201)
+	b.change("a-label", `reinvocationPolicy: Never, variables: [{name: letters, expression: "string(size(object.metadata.name))"}],
+		matchConditions: [{name: new, expression: "request.operation == 'CREATE'"}], paramKind: {apiVersion: v1, kind: ConfigMap},
+		mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: 'Object{metadata: Object.metadata{labels: {"length": variables.letters}}, data: params.data}'}}]`,
+		`, paramRef: {name: defaults, parameterNotFoundAction: Deny}`)
+	b.change("b-patch", `reinvocationPolicy: Never, mutations: [{patchType: JSONPatch,
+		jsonPatch: {expression: '[JSONPatch{op: "test", path: "/metadata/labels/length", value: "3"}, JSONPatch{op: "add", path: "/metadata/annotations", value: {"three": "letters"}}]'}}]`, "")
+	b.change("c-again", `reinvocationPolicy: IfNeeded, mutations: [{patchType: ApplyConfiguration,
+		applyConfiguration: {expression: 'Object{metadata: Object.metadata{labels: {"seen": string(size(object.metadata.labels) + 1)}}}'}}]`, "")
+	var made corev1.ConfigMap
+	b.get(&made, configMapWith("abc", `"own":"x"`))
+	if made.Labels["length"] != "3" || made.Data["own"] != "x" || made.Data["added"] != "by a parameter" || made.Annotations["three"] != "letters" || made.Labels["seen"] != "2" {
+		t.Errorf("%v %v %v", made.Labels, made.Annotations, made.Data)
+	}
+	// What it is not about stays as it is, and so does what a test of a patch refuses.
+	var other corev1.ConfigMap
+	b.get(&other, configMapWith("abcd", `"own":"x"`))
+	if other.Labels["length"] != "4" || other.Annotations != nil {
+		t.Errorf("%v %v", other.Labels, other.Annotations)
+	}
+	changed := b.mustDo(patchOf(configMaps+"/abc", []byte(`{"metadata":{"labels":{"length":"0"}}}`)), 200)
+	if got := changed["metadata"].(object)["labels"].(object)["length"]; got != "0" {
+		t.Error(got)
+	}
+}
+
+func TestPolicyThatCannotChange(t *testing.T) {
+	b := newBed(t)
+	b.change("owners", `reinvocationPolicy: Never, mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: 'Object{metadata: Object.metadata{name: "other"}}'}}]`, "")
+	answer, data := b.do(configMapWith("a", ``))
+	mustContain(t, data, `"message":"policy 'owners' with binding 'owners' denied request: it wants to change the name of the object","reason":"Invalid"`)
+	if answer.StatusCode != 403 {
+		t.Error(answer.StatusCode)
+	}
+	b.mustDo(call{method: "DELETE", path: registration + "mutatingadmissionpolicybindings/owners"}, 200)
+	b.change("lost", `failurePolicy: Ignore, reinvocationPolicy: Never, mutations: [{patchType: JSONPatch, jsonPatch: {expression: '[JSONPatch{op: "remove", path: "/data/none"}]'}}]`, "")
+	b.mustDo(configMapWith("a", ``), 201)
+	for spec, want := range map[string]string{
+		`mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: '1'}}]`:                        `must evaluate to Object`,
+		`mutations: [{patchType: JSONPatch, jsonPatch: {expression: 'Object{}'}}]`:                                   `must evaluate to list`,
+		`mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: 'Object{spec: Object.x{}}'}}]`: ``,
+	} {
+		answer, data := b.register("mutatingadmissionpolicies", "{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicy, metadata: {name: p}, spec: {"+
+			strings.Replace(ofConfigMaps, ", DELETE", "", 1)+", reinvocationPolicy: Never, "+spec+"}}")
+		if mustContain(t, data, want); answer.StatusCode != 422 && want != "" {
+			t.Errorf("%s: %d", spec, answer.StatusCode)
+		}
+	}
+}
+
+// A part that names a list that can only be replaced as a whole would drop the rest of it.
+func TestPolicyMayNotLoseLists(t *testing.T) {
+	b := newBed(t)
+	const pods = `matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], resources: [pods], operations: [CREATE]}]}`
+	for _, m := range [][2]string{
+		{"mutatingadmissionpolicies", `{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicy, metadata: {name: p}, spec: {` + pods + `, reinvocationPolicy: Never,
+			mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: 'Object{spec: Object.spec{containers: [Object.spec.containers{name: "c", args: ["x"]}]}}'}}]}}`},
+		{"mutatingadmissionpolicybindings", `{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicyBinding, metadata: {name: p}, spec: {policyName: p}}`},
+	} {
+		if answer, data := b.register(m[0], m[1]); answer.StatusCode != 201 {
+			t.Fatalf("%s", data)
+		}
+	}
+	_, data := b.do(post("/api/v1/namespaces/default/pods", "Pod", `"metadata":{"name":"a"},"spec":{"containers":[{"name":"c","image":"i","args":["y"]}]}`))
+	mustContain(t, data, "may not mutate atomic arrays, maps or structs: .spec.containers[0].args")
+}

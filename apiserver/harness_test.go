@@ -27,6 +27,7 @@ import (
 	"github.com/shoal-edge/shoal/api/bootstrap"
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/apiserver/admission"
+	"github.com/shoal-edge/shoal/apiserver/fieldmanager"
 	"github.com/shoal-edge/shoal/apiserver/policies"
 	"github.com/shoal-edge/shoal/apiserver/webhooks"
 	"github.com/shoal-edge/shoal/store"
@@ -86,14 +87,14 @@ func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 	proposer := store.NewLocal(durable)
 	authorizer := apiserver.NewAuthorizer(durable)
 	enforcer := policies.New(policies.Config{
-		Authorizer: authorizer, Scale: apiserver.ScaleOf,
+		Authorizer: authorizer, Scale: apiserver.ScaleOf, Merge: fieldmanager.New().Merge,
 		Kind: func(gvk schema.GroupVersionKind) *api.Kind { return apiserver.KindOf(durable, gvk) },
 	})
 	hooks := webhooks.New(webhooks.Config{Authorizer: authorizer, Scale: apiserver.ScaleOf, DialDevice: func(ctx context.Context, node string) (net.Conn, error) {
 		return b.reach(ctx, node)
 	}})
 	plugins := admission.New(admission.Config{
-		Policies: enforcer.Validate, Webhooks: hooks,
+		Policies: enforcer, Webhooks: hooks,
 		Services: admission.ServicesConfig{CIDR: netip.MustParsePrefix("10.43.0.0/16"), FirstNodePort: 30000, LastNodePort: 32767},
 	})
 	admit := slices.DeleteFunc(slices.Clone(plugins), func(p admission.Plugin) bool { return p.Name == "ServiceAccount" }).Admit()

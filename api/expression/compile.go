@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
 	apiservercel "k8s.io/apiserver/pkg/cel"
@@ -24,6 +25,7 @@ var Environment = sync.OnceValue(func() *environment.EnvSet {
 // returns are the types that an expression may have.
 var returns = map[Use][]*cel.Type{
 	Test: {cel.BoolType}, Message: {cel.StringType}, Annotation: {cel.StringType, cel.NullType}, Variable: {cel.AnyType, cel.DynType},
+	Apply: {types.NewObjectType("Object")}, JSONPatch: {cel.ListType(types.NewObjectType("JSONPatch"))},
 }
 
 // Source is an expression as upstream's packages take it.
@@ -42,9 +44,10 @@ func (s *Source) GetExpression() string { return s.Text }
 // ReturnTypes implements ExpressionAccessor.
 func (s *Source) ReturnTypes() []*cel.Type { return returns[s.Use] }
 
-// Variables are what an expression may use besides the request: a policy's parameters, and, if it is no message, the authorizer.
+// Variables are what an expression may use besides the request: a policy's parameters, if it is no message the authorizer, and if it makes a
+// change the types of those.
 func (s *Source) Variables(params bool) plugincel.OptionalVariableDeclarations {
-	return plugincel.OptionalVariableDeclarations{HasParams: params, HasAuthorizer: s.Use != Message}
+	return plugincel.OptionalVariableDeclarations{HasParams: params, HasAuthorizer: s.Use != Message, HasPatchTypes: s.Use == Apply || s.Use == JSONPatch}
 }
 
 // Compiler checks the expressions of one policy or webhook. It is not for several goroutines.

@@ -10,6 +10,8 @@ const (
 	Message               // to say why something is refused
 	Annotation            // to be a text for the audit log, or null
 	Variable              // to be used by others
+	Apply                 // to be merged into an object
+	JSONPatch             // to be a list of operations on an object (RFC 6902)
 )
 
 // Use is what an expression is there for.

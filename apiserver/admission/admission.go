@@ -30,18 +30,16 @@ type Config struct {
 	ReplaceAfter time.Duration
 	PodSecurity  PodSecurityConfig
 	Services     ServicesConfig
-	// Policies refuses what ValidatingAdmissionPolicies deny. Nil: nothing.
-	Policies store.AdmitFunc
-	// Webhooks asks the programs of others. Nil: nobody.
-	Webhooks Webhooks
+	// Policies are what users have written down, and Webhooks the programs of others. Nil: nobody has a say.
+	Policies, Webhooks Voice
 	// Quotas counts what is used; it may be shared. Nil: one of its own.
 	Quotas *quota.Counter
 	// Now is the clock by which pods that should have ended count no more. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Webhooks are the programs of others. Mutate calls settle when one of them has changed the object.
-type Webhooks interface {
+// Voice is somebody else who has a say in writes. Mutate calls settle when it has changed the object.
+type Voice interface {
 	Mutate(ctx context.Context, a *store.Admission, settle func() error) error
 	Validate(ctx context.Context, a *store.Admission) error
 }
@@ -64,22 +62,23 @@ func New(cfg Config) Plugins {
 		disconnect(),
 		defaultIngressClass(),
 	}
+	own := all.Admit()
 	if cfg.Policies != nil {
-		all = append(all, Plugin{Name: "ValidatingAdmissionPolicy", Review: cfg.Policies})
+		all = append(all, voice("AdmissionPolicies", cfg.Policies, own))
 	}
 	if cfg.Webhooks != nil {
-		all = append(all, webhooks(cfg.Webhooks, all.Admit()))
+		all = append(all, voice("Webhooks", cfg.Webhooks, own))
 	}
 	return append(all, services(cfg.Services), resourceQuota(cfg))
 }
 
-// webhooks come after what the server itself adds to objects, which looks again at what they have changed, and before addresses are
-// taken and quotas are counted.
-func webhooks(w Webhooks, before []store.Admitter) Plugin {
+// voice is a plugin of somebody else. Others come after what the server itself adds to objects, which looks again at what they have changed, and before
+// addresses are taken and quotas are counted.
+func voice(name string, v Voice, before []store.Admitter) Plugin {
 	return Plugin{
-		Name: "Webhooks",
+		Name: name,
 		Admit: func(ctx context.Context, a *store.Admission) error {
-			return w.Mutate(ctx, a, func() error {
+			return v.Mutate(ctx, a, func() error {
 				for _, plugin := range before {
 					if err := plugin.Admit(ctx, a); err != nil {
 						return err
@@ -88,7 +87,7 @@ func webhooks(w Webhooks, before []store.Admitter) Plugin {
 				return nil
 			})
 		},
-		Review: w.Validate,
+		Review: v.Validate,
 	}
 }
 

@@ -27,14 +27,10 @@ type Policy struct {
 
 // CompilePolicy prepares a policy. What does not compile fails when it is evaluated.
 func CompilePolicy(name string, spec *admissionregistrationv1.ValidatingAdmissionPolicySpec) (*Policy, error) {
-	compiler, err := plugincel.NewCompositedCompiler(expression.Environment())
-	if err != nil {
-		return nil, fmt.Errorf("expressions: %w", err)
-	}
 	params := spec.ParamKind != nil
-	for _, v := range spec.Variables {
-		source := &expression.Source{Use: expression.Variable, Name: v.Name, Text: v.Expression}
-		compiler.CompileAndStoreVariable(source, source.Variables(params), environment.StoredExpressions)
+	compiler, err := newCompiler(spec.Variables, params)
+	if err != nil {
+		return nil, err
 	}
 	compiled := func(use expression.Use, n int, text func(i int) string) plugincel.ConditionEvaluator {
 		sources := make([]plugincel.ExpressionAccessor, n)
@@ -53,6 +49,19 @@ func CompilePolicy(name string, spec *admissionregistrationv1.ValidatingAdmissio
 		messages:    compiled(expression.Message, len(spec.Validations), func(i int) string { return spec.Validations[i].MessageExpression }),
 		annotations: compiled(expression.Annotation, len(spec.AuditAnnotations), func(i int) string { return spec.AuditAnnotations[i].ValueExpression }),
 	}, nil
+}
+
+// newCompiler returns a compiler for expressions that use variables.
+func newCompiler(variables []admissionregistrationv1.Variable, params bool) (*plugincel.CompositedCompiler, error) {
+	compiler, err := plugincel.NewCompositedCompiler(expression.Environment())
+	if err != nil {
+		return nil, fmt.Errorf("expressions: %w", err)
+	}
+	for _, v := range variables {
+		source := &expression.Source{Use: expression.Variable, Name: v.Name, Text: v.Expression}
+		compiler.CompileAndStoreVariable(source, source.Variables(params), environment.StoredExpressions)
+	}
+	return compiler, nil
 }
 
 // Failure is a validation that a request does not pass.

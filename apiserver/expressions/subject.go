@@ -4,6 +4,7 @@ package expressions
 
 import (
 	"context"
+	"encoding/json"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -64,6 +65,19 @@ func NewSubject(r *matching.Request, kind *api.Kind, z access.Authorizer) (*Subj
 	}
 	return s, nil
 }
+
+// content is the request's object as JSON. Nobody may change it.
+func (s *Subject) content() map[string]any {
+	return s.attributes.VersionedObject.Object().(*unstructured.Unstructured).Object
+}
+
+// replace makes the request one about another object.
+func (s *Subject) replace(content map[string]any) {
+	s.attributes.UpdateObject(&unstructured.Unstructured{Object: content})
+}
+
+// Object is the request's object as JSON, as changes have made it.
+func (s *Subject) Object() ([]byte, error) { return json.Marshal(s.content()) }
 
 // holds reports whether conditions hold of the request, given a policy's parameters.
 func (c *Conditions) holds(ctx context.Context, s *Subject, params runtime.Object) (bool, error) {

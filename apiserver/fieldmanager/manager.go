@@ -58,6 +58,7 @@ func (m *Managers) For(kind *api.Kind, sub string) (*Manager, error) {
 // Manager tracks and merges the writes of one kind, or of one of its subresources.
 type Manager struct {
 	kind   *kindConverter
+	types  typeConverter
 	fields *managedfields.FieldManager
 	fresh  *fresh // nil for subresources
 }
@@ -90,7 +91,7 @@ func newManager(kind *api.Kind, sub string) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{kind: k, fields: fields}
+	m := &Manager{kind: k, types: types, fields: fields}
 	if sub == "" {
 		m.fresh, err = newFresh(types, k, reset[fieldpath.APIVersion(gv.String())])
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/api/custom"
 	"github.com/shoal-edge/shoal/apiserver/access"
 	"github.com/shoal-edge/shoal/store"
 )
@@ -161,6 +162,27 @@ func Show(kind *api.Kind, obj api.Object) (runtime.Object, error) {
 		}
 	}
 	return typed{obj, kind.GVK}, nil
+}
+
+// Read reads what was made of an object that was shown, and brings it into the version that is stored. Fields that the kind does not have are dropped.
+func Read(kind *api.Kind, data []byte) (api.Object, error) {
+	obj := kind.New()
+	var err error
+	if custom.Of(kind) != nil {
+		_, _, err = custom.Decoder{}.Decode(data, &kind.GVK, obj)
+	} else {
+		err = json.Unmarshal(data, obj)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if kind.Default != nil {
+		kind.Default(obj)
+	}
+	if kind.Stored == nil {
+		return obj, nil
+	}
+	return kind.ToStored(obj)
 }
 
 // typed is an object that says in JSON of what kind it is, and is not changed for that: others may be reading it.

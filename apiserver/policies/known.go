@@ -15,16 +15,24 @@ import (
 // policy is a policy that is bound.
 type policy struct {
 	name     string
-	spec     *admissionregistrationv1.ValidatingAdmissionPolicySpec
+	kind     string
+	params   *admissionregistrationv1.ParamKind
+	ignore   bool // failures
+	reinvoke bool // when something later has changed the object
 	matcher  *matching.Matcher
-	compiled *expressions.Policy
-	err      error // why it could not be compiled
 	bindings []*binding
+
+	// tests are those of a policy that validates, changes of one that mutates.
+	tests   *expressions.Policy
+	changes *expressions.Mutations
+	err     error // why it could not be compiled
 }
 
 type binding struct {
-	*admissionregistrationv1.ValidatingAdmissionPolicyBinding
-	matcher *matching.Matcher
+	name, policy string
+	params       *admissionregistrationv1.ParamRef
+	actions      []admissionregistrationv1.ValidationAction
+	matcher      *matching.Matcher
 }
 
 // known keeps what was compiled until it changes.
@@ -40,26 +48,27 @@ type compiled struct {
 	binding  *binding
 }
 
+// Where policies and their bindings are.
 const (
-	policyResource  = "validatingadmissionpolicies.admissionregistration.k8s.io"
-	bindingResource = "validatingadmissionpolicybindings.admissionregistration.k8s.io"
+	validating = "validatingadmissionpolic"
+	mutating   = "mutatingadmissionpolic"
 	// maxCompiled bounds what is kept, of deleted policies, too.
 	maxCompiled = 512
 )
 
-// policies are those that are bound, sorted by name.
-func (k *known) policies(r store.Reader) []*policy {
-	bound, _ := r.List(bindingResource, "")
+// policies are those of one kind that are bound, sorted by name.
+func (k *known) policies(r store.Reader, kind string) []*policy {
+	bound, _ := r.List(kind+"ybindings."+admissionregistrationv1.GroupName, "")
 	if len(bound) == 0 {
 		return nil
 	}
-	stored, _ := r.List(policyResource, "")
+	stored, _ := r.List(kind+"ies."+admissionregistrationv1.GroupName, "")
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	by := map[string][]*binding{}
 	for _, item := range bound {
 		if b := k.get(r, item).binding; b != nil {
-			by[b.Spec.PolicyName] = append(by[b.Spec.PolicyName], b)
+			by[b.policy] = append(by[b.policy], b)
 		}
 	}
 	var all []*policy
@@ -86,11 +95,31 @@ func (k *known) get(r store.Reader, item store.Item) compiled {
 	obj, _ := r.Object(item)
 	switch o := obj.(type) {
 	case *admissionregistrationv1.ValidatingAdmissionPolicy:
-		c.policy = &policy{name: o.Name, spec: &o.Spec, matcher: matching.NewResources(o.Spec.MatchConstraints)}
-		c.policy.compiled, c.policy.err = expressions.CompilePolicy(o.Name, &o.Spec)
+		s := &o.Spec
+		c.policy = newPolicy("ValidatingAdmissionPolicy", o.Name, s.ParamKind, s.FailurePolicy, s.MatchConstraints)
+		c.policy.tests, c.policy.err = expressions.CompilePolicy(o.Name, s)
+	case *admissionregistrationv1.MutatingAdmissionPolicy:
+		s := &o.Spec
+		c.policy = newPolicy("policy", o.Name, s.ParamKind, s.FailurePolicy, s.MatchConstraints) // it is called so in refusals
+		c.policy.reinvoke = s.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy
+		c.policy.changes, c.policy.err = expressions.CompileMutations(o.Name, s)
 	case *admissionregistrationv1.ValidatingAdmissionPolicyBinding:
-		c.binding = &binding{o, matching.NewResources(o.Spec.MatchResources)}
+		s := &o.Spec
+		c.binding = &binding{o.Name, s.PolicyName, s.ParamRef, s.ValidationActions, matching.NewResources(s.MatchResources)}
+	case *admissionregistrationv1.MutatingAdmissionPolicyBinding:
+		s := &o.Spec
+		c.binding = &binding{o.Name, s.PolicyName, s.ParamRef, nil, matching.NewResources(s.MatchResources)}
 	}
 	k.compiled[item.Key] = c
 	return c
+}
+
+func newPolicy(
+	kind, name string, params *admissionregistrationv1.ParamKind, failure *admissionregistrationv1.FailurePolicyType,
+	matches *admissionregistrationv1.MatchResources,
+) *policy {
+	return &policy{
+		name: name, kind: kind, params: params, matcher: matching.NewResources(matches),
+		ignore: failure != nil && *failure == admissionregistrationv1.Ignore,
+	}
 }

@@ -1,5 +1,5 @@
-// Package policies owns what ValidatingAdmissionPolicies say of a request: which of them are bound to it, with which parameters, and what becomes of
-// a request that does not pass.
+// Package policies owns what ValidatingAdmissionPolicies and MutatingAdmissionPolicies say of a request: which of them are bound to it, with which
+// parameters, what they change, and what becomes of a request that does not pass.
 //
 // Policies are a function of what is stored; nobody else is asked. A server that was built without the tag cel keeps them and warns who writes them
 // that they are not enforced.
@@ -19,6 +19,8 @@ type Config struct {
 	Authorizer access.Authorizer
 	// Kind finds the kind of a policy's parameters; nil if it is not served.
 	Kind func(schema.GroupVersionKind) *api.Kind
+	// Merge merges a part of an object of a kind into the whole, by the kind's schema.
+	Merge func(kind *api.Kind, object, part map[string]any) (map[string]any, error)
 	// Scale makes the Scale of an object that has one.
 	Scale func(obj api.Object) (runtime.Object, error)
 }

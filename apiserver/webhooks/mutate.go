@@ -2,14 +2,12 @@ package webhooks
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"reflect"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 
 	"github.com/shoal-edge/shoal/api"
-	"github.com/shoal-edge/shoal/api/custom"
 	"github.com/shoal-edge/shoal/apiserver/matching"
 	"github.com/shoal-edge/shoal/store"
 )
@@ -82,27 +80,23 @@ func (c *Caller) mutate(ctx context.Context, a *store.Admission, r *matching.Req
 	if r.Shaped() {
 		return false, failed(h, fmt.Errorf("%w: it wants to change the subresource %s, which cannot be done here", errAnswer, r.Sub))
 	}
-	patched, err := apply(kind, question.Object.Raw, answer.Patch)
+	data, err := apply(question.Object.Raw, answer.Patch)
+	if err != nil {
+		return false, failed(h, err)
+	}
+	patched, err := matching.Read(kind, data)
 	if err != nil {
 		return false, failed(h, err)
 	}
 	if patched.GetName() != r.Name || patched.GetNamespace() != r.Namespace {
 		return false, failed(h, fmt.Errorf("%w: it wants to change the name of the object", errAnswer))
 	}
-	if kind.Default != nil {
-		kind.Default(patched)
-	}
-	if kind.Stored != nil {
-		if patched, err = kind.ToStored(patched); err != nil {
-			return false, failed(h, err)
-		}
-	}
 	a.Replace(patched)
 	return true, nil
 }
 
-// apply makes of an object's JSON what a JSON patch (RFC 6902) says. Fields that the kind does not have are dropped.
-func apply(kind *api.Kind, data, patch []byte) (api.Object, error) {
+// apply makes of an object's JSON what a JSON patch (RFC 6902) says.
+func apply(data, patch []byte) ([]byte, error) {
 	operations, err := jsonpatch.DecodePatch(patch)
 	if err != nil {
 		return nil, err
@@ -110,16 +104,7 @@ func apply(kind *api.Kind, data, patch []byte) (api.Object, error) {
 	if len(operations) > maxOperations {
 		return nil, fmt.Errorf("%w: its patch has more than %d operations", errAnswer, maxOperations)
 	}
-	if data, err = operations.Apply(data); err != nil {
-		return nil, err
-	}
-	obj := kind.New()
-	if custom.Of(kind) != nil {
-		_, _, err = custom.Decoder{}.Decode(data, &kind.GVK, obj)
-		return obj, err
-	}
-	err = json.Unmarshal(data, obj)
-	return obj, err
+	return operations.Apply(data)
 }
 
 // maxOperations bounds the work that one patch can ask for.

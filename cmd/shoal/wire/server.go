@@ -212,7 +212,7 @@ func newPlugins(c configs.Server, quotas *quota.Counter, v *voices) (admission.P
 	return admission.New(admission.Config{
 		ReplaceAfter: c.ReplaceAfter,
 		Quotas:       quotas,
-		Policies:     v.policies.Validate,
+		Policies:     v.policies,
 		Webhooks:     v.hooks,
 		Services:     admission.ServicesConfig{CIDR: network, FirstNodePort: first, LastNodePort: last},
 		PodSecurity: admission.PodSecurityConfig{

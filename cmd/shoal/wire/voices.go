@@ -8,6 +8,7 @@ import (
 	"github.com/shoal-edge/shoal/api"
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/apiserver/access"
+	"github.com/shoal-edge/shoal/apiserver/fieldmanager"
 	"github.com/shoal-edge/shoal/apiserver/matching"
 	"github.com/shoal-edge/shoal/apiserver/policies"
 	"github.com/shoal-edge/shoal/apiserver/webhooks"
@@ -26,7 +27,7 @@ type voices struct {
 func newVoices(s *Server) *voices {
 	v := &voices{
 		policies: policies.New(policies.Config{
-			Authorizer: laterAuthorizer{s}, Scale: apiserver.ScaleOf,
+			Authorizer: laterAuthorizer{s}, Scale: apiserver.ScaleOf, Merge: fieldmanager.New().Merge,
 			Kind: func(gvk schema.GroupVersionKind) *api.Kind { return apiserver.KindOf(s.durable, gvk) },
 		}),
 		hooks: webhooks.New(webhooks.Config{
