@@ -4,6 +4,7 @@ import (
 	"net/url"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	corev1conversion "k8s.io/kubernetes/pkg/apis/core/v1"
 
@@ -13,16 +14,28 @@ import (
 
 // admitConnection lets admission refuse a stream or a proxied request before it is opened. Logs are reads, which nobody is asked about.
 func (s *Server) admitConnection(req *request, name string) error {
-	if s.cfg.Connect == nil || req.sub == "log" {
+	if s.cfg.Admit == nil || req.sub == "log" {
 		return nil
 	}
 	options, err := connectOptions(req)
 	if err != nil {
 		return err
 	}
-	return s.cfg.Connect(req.Context(), &matching.Request{
-		Operation: store.OpConnect, As: req.kind, Sub: req.sub, Namespace: req.namespace, Name: name, Options: options,
+	return s.cfg.Admit(req.Context(), &matching.Request{
+		Operation: store.OpConnect, As: req.kind, Sub: req.sub, Namespace: req.namespace, Name: name, Sent: options,
 		User: &req.user.User, Reader: s.cfg.Client.Reader(), Hear: req,
+	})
+}
+
+// admitSent lets admission refuse what was sent to a subresource that stores nothing of it.
+func (s *Server) admitSent(req *request, sent runtime.Object, dryRun []string) error {
+	if s.cfg.Admit == nil {
+		return nil
+	}
+	return s.cfg.Admit(req.Context(), &matching.Request{
+		Operation: store.OpCreate, As: req.kind, Sub: req.sub, Namespace: req.namespace, Name: req.name, Sent: sent, DryRun: len(dryRun) > 0,
+		Options: &metav1.CreateOptions{TypeMeta: metav1.TypeMeta{Kind: "CreateOptions", APIVersion: metav1.SchemeGroupVersion.String()}, DryRun: dryRun},
+		User:    &req.user.User, Reader: s.cfg.Client.Reader(), Hear: req,
 	})
 }
 

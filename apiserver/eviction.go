@@ -41,6 +41,10 @@ func (s *Server) serveEviction(w http.ResponseWriter, req *request) error {
 	if err != nil {
 		return err
 	}
+	eviction.SetGroupVersionKind(policyv1.SchemeGroupVersion.WithKind("Eviction"))
+	if err := s.admitSent(req, &eviction, opts.DryRun); err != nil {
+		return err
+	}
 	pinned := opts.Preconditions != nil && opts.Preconditions.ResourceVersion != nil
 	for attempt := 1; ; attempt++ {
 		err := s.evict(req, opts)

@@ -28,6 +28,7 @@ import (
 	"github.com/shoal-edge/shoal/apiserver"
 	"github.com/shoal-edge/shoal/apiserver/admission"
 	"github.com/shoal-edge/shoal/apiserver/fieldmanager"
+	"github.com/shoal-edge/shoal/apiserver/matching"
 	"github.com/shoal-edge/shoal/apiserver/policies"
 	"github.com/shoal-edge/shoal/apiserver/webhooks"
 	"github.com/shoal-edge/shoal/store"
@@ -114,8 +115,13 @@ func newBed(t *testing.T, change ...func(*bed, *apiserver.Config)) *bed {
 	b.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
 	cfg := apiserver.Config{
 		Client: store.NewClient(clients), Durable: durable, Authorizer: authorizer, Consensus: b.consensus, Registry: prometheus.NewRegistry(),
-		Connect: hooks.Connect,
-		Now:     func() time.Time { return epoch.Add(5 * time.Minute) }, LeaderWait: time.Second,
+		Admit: func(ctx context.Context, r *matching.Request) error {
+			if err := enforcer.Admit(ctx, r); err != nil {
+				return err
+			}
+			return hooks.Admit(ctx, r)
+		},
+		Now: func() time.Time { return epoch.Add(5 * time.Minute) }, LeaderWait: time.Second,
 	}
 	for _, f := range change {
 		f(b, &cfg)

@@ -58,8 +58,8 @@ type Config struct {
 	SecretsKeys SecretsKeys
 	// Members shows and changes the members of the control plane. Nil: not served.
 	Members Members
-	// Connect may refuse a stream or a proxied request. Nil: all may be opened.
-	Connect func(ctx context.Context, to *matching.Request) error
+	// Admit may refuse what the store never sees: a stream, a proxied request, an eviction, a token. Nil: all pass.
+	Admit func(ctx context.Context, r *matching.Request) error
 	// DialDevice opens a tunnel to a device's HTTP API. Nil: no streams.
 	DialDevice func(ctx context.Context, node string) (net.Conn, error)
 	// Audit records who asked what. Nil: nothing is recorded.

@@ -39,10 +39,13 @@ func (s *Server) serveToken(w http.ResponseWriter, req *request) error {
 			return err
 		}
 	}
+	wanted.SetGroupVersionKind(kind)
+	if err := s.admitSent(req, wanted, req.query["dryRun"]); err != nil {
+		return err
+	}
 	if err := s.cfg.Tokens.Issue(req.namespace, req.name, wanted); err != nil {
 		return err
 	}
-	wanted.SetGroupVersionKind(kind)
 	return s.writeObject(w, req, http.StatusCreated, out, wanted)
 }
 

@@ -465,3 +465,30 @@ func TestWebhookRefusesConnections(t *testing.T) {
 		t.Errorf("asked of %s", asked[0].Request.SubResource)
 	}
 }
+
+// An Eviction and a TokenRequest are shown as what was sent, and may be refused, but not changed.
+func TestWebhookRefusesWhatIsNotStored(t *testing.T) {
+	b, r := newBed(t, withTokens), newReviewer(t)
+	b.create(podOn("p", "n"))
+	r.answers["/stay"] = func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		if q.Kind.Kind != "Eviction" || q.Operation != admissionv1.Create || !strings.Contains(string(q.Object.Raw), `"name":"p"`) {
+			return &admissionv1.AdmissionResponse{Allowed: true}
+		}
+		return &admissionv1.AdmissionResponse{Result: &metav1.Status{Message: q.Name + " is needed", Code: http.StatusForbidden}}
+	}
+	r.answers["/never"] = patching(`[{"op":"add","path":"/spec/expirationSeconds","value":1}]`)
+	b.validating(r, "/stay", on("", "v1", "pods/eviction", "CREATE"))
+	b.mutating(r, "/never", on("", "v1", "serviceaccounts/token", "CREATE"))
+	answer, data := b.do(call{method: http.MethodPost, path: pods + "/p/eviction", body: `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"p"}}`})
+	if mustContain(t, data, "p is needed"); answer.StatusCode != http.StatusForbidden {
+		t.Errorf("%d", answer.StatusCode)
+	}
+	if _, ok := store.Get[corev1.Pod](b.durable, "default", "p"); !ok {
+		t.Error("it is gone all the same")
+	}
+	_, data = b.do(call{method: http.MethodPost, path: accounts + "/bot/token", body: `{"spec":{}}`})
+	mustContain(t, data, "it wants to change the subresource token, which cannot be done here")
+	if asked := r.heard(); len(asked) != 2 || asked[1].Request.Kind.Kind != "TokenRequest" {
+		t.Errorf("%d: %+v", len(asked), asked)
+	}
+}

@@ -30,11 +30,13 @@ type Request struct {
 	Namespace, Name string
 	// Object and Old are in the version that is stored; nil where there is none.
 	Object, Old api.Object
-	Options     runtime.Object
-	DryRun      bool
-	User        *access.User
-	Reader      store.Reader
-	Hear        store.Hearer
+	// Sent is what was sent where that is no object of the kind and is not stored: the options of a connection, an Eviction, a TokenRequest.
+	Sent    runtime.Object
+	Options runtime.Object
+	DryRun  bool
+	User    *access.User
+	Reader  store.Reader
+	Hear    store.Hearer
 	// Scale makes the Scale of an object that has one.
 	Scale func(api.Object) (runtime.Object, error)
 }
@@ -103,10 +105,7 @@ func (r *Request) Review(kind *api.Kind) (*admissionv1.AdmissionRequest, error) 
 	shown := []struct {
 		obj  runtime.Object
 		into *runtime.RawExtension
-	}{{nil, &q.Object}, {nil, &q.OldObject}, {r.Options, &q.Options}}
-	if r.Operation == store.OpConnect {
-		shown[0].obj, shown[2].obj = r.Options, nil
-	}
+	}{{r.Sent, &q.Object}, {nil, &q.OldObject}, {r.Options, &q.Options}}
 	for i, obj := range []api.Object{r.Object, r.Old} {
 		if obj == nil {
 			continue
@@ -125,7 +124,7 @@ func (r *Request) Review(kind *api.Kind) (*admissionv1.AdmissionRequest, error) 
 			return nil, err
 		}
 	}
-	if r.Operation == store.OpConnect || r.Shaped() {
+	if r.Sent != nil || r.Shaped() {
 		gvk := shown[0].obj.GetObjectKind().GroupVersionKind()
 		q.Kind, q.RequestKind = metav1.GroupVersionKind(gvk), (*metav1.GroupVersionKind)(&gvk)
 	}

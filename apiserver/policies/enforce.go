@@ -40,8 +40,8 @@ func (e *Enforcer) Validate(ctx context.Context, a *store.Admission) error {
 	return e.enforce(ctx, matching.Of(ctx, a, e.cfg.Scale), policies)
 }
 
-// Connect refuses a connection that a policy denies.
-func (e *Enforcer) Connect(ctx context.Context, r *matching.Request) error {
+// Admit refuses what a policy denies of what the store never sees.
+func (e *Enforcer) Admit(ctx context.Context, r *matching.Request) error {
 	return e.enforce(ctx, r, e.known.policies(r.Reader, validating))
 }
 

@@ -21,5 +21,5 @@ func (e *Enforcer) Mutate(context.Context, *store.Admission, func() error) error
 // Validate lets everything pass.
 func (e *Enforcer) Validate(context.Context, *store.Admission) error { return nil }
 
-// Connect lets everything pass.
-func (e *Enforcer) Connect(context.Context, *matching.Request) error { return nil }
+// Admit lets everything pass.
+func (e *Enforcer) Admit(context.Context, *matching.Request) error { return nil }

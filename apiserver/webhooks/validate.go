@@ -2,6 +2,7 @@ package webhooks
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -20,18 +21,23 @@ func (c *Caller) Validate(ctx context.Context, a *store.Admission) error {
 	return c.validate(ctx, matching.Of(ctx, a, c.cfg.Scale), hooks, a.Sure)
 }
 
-// Connect asks the webhooks that want to hear of connections.
-func (c *Caller) Connect(ctx context.Context, r *matching.Request) error {
+// Admit asks the webhooks that want to hear of what the store never sees. It cannot be changed.
+func (c *Caller) Admit(ctx context.Context, r *matching.Request) error {
 	mutating, validating := c.mutating(r.Reader), c.validating(r.Reader)
 	for _, h := range mutating {
 		kind, err := c.match(ctx, r, h)
 		if err != nil {
 			return err
 		}
-		if kind != nil {
-			if _, _, err := c.ask(ctx, r, h, kind); err != nil {
-				return err
-			}
+		if kind == nil {
+			continue
+		}
+		answer, _, err := c.ask(ctx, r, h, kind)
+		if err != nil {
+			return err
+		}
+		if answer != nil && len(answer.Patch) > 0 {
+			return failed(h, fmt.Errorf("%w: it wants to change the subresource %s, which cannot be done here", errAnswer, r.Sub))
 		}
 	}
 	return c.validate(ctx, r, validating, func() error { return nil })

@@ -361,7 +361,7 @@ func (s *Server) serveAPI(ctx context.Context) error {
 		SecretsKeys: secretsKeys{s},
 		Members:     memberList{s.node},
 		DialDevice:  s.gate.Dial,
-		Connect:     s.voices.connect,
+		Admit:       s.voices.admit,
 		Registry:    s.registry,
 		Ready:       map[string]func() error{"agent": s.agent.ready},
 		Version:     s.o.Version,

@@ -38,12 +38,12 @@ func newVoices(s *Server) *voices {
 	return v
 }
 
-// connect lets both refuse a connection.
-func (v *voices) connect(ctx context.Context, r *matching.Request) error {
-	if err := v.policies.Connect(ctx, r); err != nil {
+// admit lets both refuse what the store never sees.
+func (v *voices) admit(ctx context.Context, r *matching.Request) error {
+	if err := v.policies.Admit(ctx, r); err != nil {
 		return err
 	}
-	return v.hooks.Connect(ctx, r)
+	return v.hooks.Admit(ctx, r)
 }
 
 // laterAuthorizer is the authorizer that a server will have.
