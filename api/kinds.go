@@ -34,7 +34,7 @@ var served = sync.OnceValue(func() *table {
 			controllerRevisions(), daemonSets(), deployments(), replicaSets(), statefulSets(),
 			autoscaler,
 			cronJobs(), jobs(),
-			certificateSigningRequests(), clusterTrustBundles(),
+			certificateSigningRequests(), clusterTrustBundles(), podCertificateRequests(),
 			leases(),
 			endpointSlices(),
 			deviceFirmwares(), releases(),

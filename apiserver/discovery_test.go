@@ -20,7 +20,6 @@ import (
 var notYet = []string{
 	"csinodes/status",
 	"bindings", "componentstatuses",
-	"podcertificaterequests", "podcertificaterequests/status",
 }
 
 // TestDiscoveryIsUpstreams compares what is told of every served kind with what a Kubernetes of the same version tells.

@@ -8,6 +8,8 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/apis/certificates"
 
 	"github.com/shoal-edge/shoal/apiserver/access"
@@ -24,6 +26,9 @@ func signerGuard(authorizer access.Authorizer) store.Admitter {
 		}
 		if bundle, ok := a.Object.(*certificatesv1.ClusterTrustBundle); ok {
 			return mayAttest(ctx, authorizer, a, bundle)
+		}
+		if r, ok := a.Object.(*certificatesv1.PodCertificateRequest); ok {
+			return mayIssue(ctx, authorizer, a, r)
 		}
 		r, ok := a.Object.(*certificatesv1.CertificateSigningRequest)
 		if !ok {
@@ -66,6 +71,23 @@ func mayAttest(ctx context.Context, authorizer access.Authorizer, a *store.Admis
 		return fmt.Errorf("user not permitted to attest for signerName %q", signer)
 	}
 	return nil
+}
+
+// mayIssue lets users answer a pod's request for a certificate only if they may "sign" for the signer that it is addressed to.
+func mayIssue(ctx context.Context, authorizer access.Authorizer, a *store.Admission, r *certificatesv1.PodCertificateRequest) error {
+	older, ok := a.Old.(*certificatesv1.PodCertificateRequest)
+	if !ok || a.Subresource != "status" || apiequality.Semantic.DeepEqual(older.Status, r.Status) {
+		return nil
+	}
+	user := access.FromContext(ctx)
+	if user == nil {
+		return errors.New("no user on context")
+	}
+	if mayServe(ctx, authorizer, user, "sign", older.Spec.SignerName) {
+		return nil
+	}
+	return apierrors.NewInvalid(a.Kind.GVK.GroupKind(), r.Name, field.ErrorList{field.Forbidden(field.NewPath("spec", "signerName"),
+		fmt.Sprintf("User %q is not permitted to \"sign\" for signer %q", user.Name, older.Spec.SignerName))})
 }
 
 // mayServe asks for the signer itself, and for all of its domain.

@@ -130,3 +130,29 @@ func TestTrustIsGuarded(t *testing.T) {
 	label.as = "ann|dev"
 	b.mustDo(label, http.StatusOK)
 }
+
+// TestPodCertificatesAreGuarded: who signs for a signer says what becomes of requests that are addressed to it.
+func TestPodCertificatesAreGuarded(t *testing.T) {
+	b := newBed(t)
+	all := rbacv1.PolicyRule{
+		APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"podcertificaterequests", "podcertificaterequests/status"}, Verbs: []string{"*"},
+	}
+	b.allow("ann", all)
+	b.allow("bob", all, rbacv1.PolicyRule{
+		APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"signers"}, Verbs: []string{"sign"}, ResourceNames: []string{"example.com/*"},
+	})
+	var manifest string
+	eachKind(t, func(c *kindCase, object *unstructured.Unstructured) {
+		if object.GetKind() == "PodCertificateRequest" {
+			manifest = mustJSON(t, object)
+		}
+	})
+	const path = "/apis/certificates.k8s.io/v1/namespaces/default/podcertificaterequests"
+	b.mustDo(call{method: http.MethodPost, path: path, body: manifest, as: "ann|dev"}, http.StatusCreated)
+	deny := patchOf(path+"/web-0/status", []byte(`{"status":{"conditions":[{"type":"Denied","status":"True","reason":"x","message":"y","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`))
+	deny.as = "ann|dev"
+	_, data := b.do(deny)
+	mustContain(t, data, `spec.signerName: Forbidden: User \"ann\" is not permitted to \"sign\" for signer \"example.com/pods\"`)
+	deny.as = "bob|dev"
+	b.mustDo(deny, http.StatusOK)
+}
