@@ -38,6 +38,7 @@ const (
 	jobs            = "jobs.batch"
 	signingRequests = "certificatesigningrequests.certificates.k8s.io"
 	statefulSets    = "statefulsets.apps"
+	daemonSets      = "daemonsets.apps"
 
 	replicationControllers = "replicationcontrollers"
 
@@ -163,6 +164,7 @@ func New(cfg Config) (*Controllers, error) {
 	}
 	c.addReplicaSets()
 	c.addDeployments()
+	c.addDaemonSets()
 	c.addScheduler(c.addVolumes())
 	c.addNodeHealth()
 	c.addEviction()

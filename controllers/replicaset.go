@@ -83,7 +83,7 @@ func (c *Controllers) addReplicas(r *replicaSetLoop) {
 	c.follow(pods, "", podReader)
 }
 
-// addSelecting adds the objects whose selectors match a stray's labels: deployments, replica sets and replication controllers.
+// addSelecting adds the objects whose selectors match a stray's labels: deployments, daemon sets, replica sets and replication controllers.
 func (c *Controllers) addSelecting(l *loop, resource, namespace string, set map[string]string) {
 	if len(set) == 0 {
 		return // nothing of ours selects what has no labels
@@ -99,6 +99,8 @@ func (c *Controllers) addSelecting(l *loop, resource, namespace string, set map[
 		case *appsv1.ReplicaSet:
 			selector = object.Spec.Selector
 		case *appsv1.Deployment:
+			selector = object.Spec.Selector
+		case *appsv1.DaemonSet:
 			selector = object.Spec.Selector
 		case *corev1.ReplicationController:
 			selector = &metav1.LabelSelector{MatchLabels: object.Spec.Selector}
@@ -150,7 +152,7 @@ func (r *replicaSetLoop) manage(ctx context.Context, rs replicas, owned []*corev
 		return append(owned, made...), err
 	case surplus > 0:
 		sortForDeletion(present)
-		err := r.deletePods(ctx, rs, present[:min(surplus, maxPodWrites)])
+		err := r.c.deletePods(ctx, rs.owner, present[:min(surplus, maxPodWrites)])
 		return store.ListBy[corev1.Pod](r.c.reader, store.OwnerIndex, string(rs.UID)), err
 	}
 	return owned, nil
@@ -164,7 +166,7 @@ func (r *replicaSetLoop) makePods(ctx context.Context, rs replicas, count int) (
 		var group errgroup.Group
 		for i := range results {
 			group.Go(func() (err error) {
-				results[i], err = r.makePod(ctx, rs)
+				results[i], err = r.c.makePod(ctx, rs.owner, rs.Spec.Template.DeepCopy())
 				return err
 			})
 		}
@@ -182,49 +184,6 @@ func (r *replicaSetLoop) makePods(ctx context.Context, rs replicas, count int) (
 		}
 	}
 	return made, nil
-}
-
-// makePod makes one pod. The error errKeep says that none can be made here any more, and that this is fine.
-func (r *replicaSetLoop) makePod(ctx context.Context, rs replicas) (*corev1.Pod, error) {
-	template := rs.Spec.Template.DeepCopy()
-	created, err := r.c.client.Create(ctx, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			GenerateName: rs.Name + "-", Namespace: rs.Namespace,
-			Labels: template.Labels, Annotations: template.Annotations, Finalizers: template.Finalizers,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(rs.owner, r.of.gvk)},
-		},
-		Spec: template.Spec,
-	})
-	switch {
-	case err == nil:
-		r.c.recorder.eventf(rs.owner, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", created.GetName())
-		return created.(*corev1.Pod), nil
-	case ctx.Err() != nil:
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || apierrors.IsNotFound(err):
-		return nil, errKeep // the namespace ends, or has ended: there is nothing to try again
-	default:
-		r.c.recorder.eventf(rs.owner, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
-	}
-	return nil, fmt.Errorf("create a pod: %w", err)
-}
-
-func (r *replicaSetLoop) deletePods(ctx context.Context, rs replicas, doomed []*corev1.Pod) error {
-	var group errgroup.Group
-	group.SetLimit(podWritesAtOnce)
-	for _, pod := range doomed {
-		group.Go(func() error {
-			_, err := r.c.client.Delete(ctx, key(pods, pod.Namespace, pod.Name), metav1.NewPreconditionDeleteOptions(string(pod.UID)))
-			if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-				return nil // gone already, or another pod by now: the next count tells
-			}
-			if err != nil {
-				return fmt.Errorf("delete pod %s: %w", pod.Name, err)
-			}
-			r.c.recorder.eventf(rs.owner, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
-			return nil
-		})
-	}
-	return group.Wait()
 }
 
 // report writes the status, and returns when a pod that is ready will count as available.

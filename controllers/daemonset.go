@@ -1,0 +1,209 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/shoal-edge/shoal/api"
+	"github.com/shoal-edge/shoal/store"
+)
+
+// daemonSetLoop keeps one pod of each daemon set on every device that it is meant for. The pods come with the affinity to their device, so that
+// the scheduler, which knows what is free there, places them.
+type daemonSetLoop struct {
+	c      *Controllers
+	strays strays
+	nodes  map[string]nodeTraits // by the feed only
+}
+
+// nodeTraits are what decides about a node whether a daemon set's pod belongs there.
+type nodeTraits struct {
+	labels        map[string]string
+	taints        []corev1.Taint
+	unschedulable bool
+}
+
+func (c *Controllers) addDaemonSets() {
+	d := &daemonSetLoop{c: c, nodes: map[string]nodeTraits{}}
+	l := c.newLoop("daemonset", 4, d.reconcile)
+	c.follow(daemonSets, "", keys(l))
+	podReader := d.strays.reader("DaemonSet", daemonSets, l, func(namespace string, set map[string]string) {
+		c.addSelecting(l, daemonSets, namespace, set)
+	})
+	forget := podReader.relist
+	podReader.relist = func() {
+		forget()
+		c.addAll(l, daemonSets)
+	}
+	c.follow(pods, "", podReader)
+	c.follow(nodes, "", each(func(n *corev1.Node, deleted bool) {
+		if d.note(n, deleted) {
+			c.addAll(l, daemonSets)
+		}
+	}))
+}
+
+// note reports whether a node has changed in a way that matters here.
+func (d *daemonSetLoop) note(n *corev1.Node, deleted bool) bool {
+	known, ok := d.nodes[n.Name]
+	if deleted {
+		delete(d.nodes, n.Name)
+		return ok
+	}
+	is := nodeTraits{n.Labels, n.Spec.Taints, n.Spec.Unschedulable}
+	d.nodes[n.Name] = is
+	return !ok || !maps.Equal(known.labels, is.labels) || known.unschedulable != is.unschedulable ||
+		!apiequality.Semantic.DeepEqual(known.taints, is.taints)
+}
+
+func (d *daemonSetLoop) reconcile(ctx context.Context, k store.Key) (time.Duration, error) {
+	ds, ok := store.Get[appsv1.DaemonSet](d.c.reader, k.Namespace, k.Name)
+	if !ok {
+		return 0, nil // its pods are the garbage collector's
+	}
+	selector, err := metav1.LabelSelectorAsSelector(ds.Spec.Selector)
+	if err != nil {
+		return 0, fmt.Errorf("selector: %w", err)
+	}
+	if selector.Empty() {
+		return 0, nil // it would take all pods
+	}
+	owned, err := claim[corev1.Pod](ctx, d.c, &d.strays, ds, selector)
+	if err != nil {
+		return 0, err
+	}
+	hash, failure := "", error(nil)
+	var again time.Duration
+	if ds.DeletionTimestamp == nil {
+		if hash, err = d.revise(ctx, ds, owned); err != nil {
+			return 0, err
+		}
+		again, failure = d.manage(ctx, ds, hash, owned)
+		owned = store.ListBy[corev1.Pod](d.c.reader, store.OwnerIndex, string(ds.UID))
+	}
+	later, err := d.report(ctx, ds, hash, owned)
+	if err != nil {
+		return 0, err
+	}
+	if again == 0 || later > 0 && later < again {
+		again = later
+	}
+	return again, failure
+}
+
+// manage makes and deletes pods.
+func (d *daemonSetLoop) manage(ctx context.Context, ds *appsv1.DaemonSet, hash string, owned []*corev1.Pod) (time.Duration, error) {
+	plan := newDaemonPlan(ds, hash, store.List[corev1.Node](d.c.reader, ""), owned, d.c.now())
+	plan.decide()
+	err := d.c.deletePods(ctx, ds, plan.remove)
+	var group errgroup.Group
+	group.SetLimit(podWritesAtOnce)
+	for _, node := range plan.make[:min(len(plan.make), maxPodWrites)] {
+		group.Go(func() error {
+			_, err := d.c.makePod(ctx, ds, daemonTemplate(ds, hash, node))
+			if errors.Is(err, errKeep) {
+				return nil
+			}
+			return err
+		})
+	}
+	return plan.again, errors.Join(err, group.Wait())
+}
+
+// daemonTemplate is what a daemon set's pod on a node is made of.
+func daemonTemplate(ds *appsv1.DaemonSet, hash, node string) *corev1.PodTemplateSpec {
+	t := ds.Spec.Template.DeepCopy()
+	t.Labels = withLabel(t.Labels, appsv1.DefaultDaemonSetUniqueLabelKey, hash)
+	t.Spec.Tolerations = append(t.Spec.Tolerations, daemonTolerations(&t.Spec)...)
+	pinTo(&t.Spec, node)
+	return t
+}
+
+// daemonTolerations are those that every pod of a daemon set has: whatever ails its device, it stays.
+func daemonTolerations(s *corev1.PodSpec) []corev1.Toleration {
+	always := func(key string, effect corev1.TaintEffect) corev1.Toleration {
+		return corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: effect}
+	}
+	all := []corev1.Toleration{
+		always(corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute), always(corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute),
+		always(corev1.TaintNodeDiskPressure, corev1.TaintEffectNoSchedule), always(corev1.TaintNodeMemoryPressure, corev1.TaintEffectNoSchedule),
+		always(corev1.TaintNodePIDPressure, corev1.TaintEffectNoSchedule), always(corev1.TaintNodeUnschedulable, corev1.TaintEffectNoSchedule),
+	}
+	if s.HostNetwork {
+		all = append(all, always(corev1.TaintNodeNetworkUnavailable, corev1.TaintEffectNoSchedule))
+	}
+	return slices.DeleteFunc(all, func(t corev1.Toleration) bool { return slices.Contains(s.Tolerations, t) })
+}
+
+// pinTo lets a pod run on one node only, in the place of any other node that it names.
+func pinTo(s *corev1.PodSpec, node string) {
+	s.NodeName = ""
+	this := []corev1.NodeSelectorRequirement{{Key: metav1.ObjectNameField, Operator: corev1.NodeSelectorOpIn, Values: []string{node}}}
+	if s.Affinity == nil {
+		s.Affinity = &corev1.Affinity{}
+	}
+	if s.Affinity.NodeAffinity == nil {
+		s.Affinity.NodeAffinity = &corev1.NodeAffinity{}
+	}
+	s.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution = &corev1.NodeSelector{
+		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: this}},
+	}
+}
+
+// pinnedTo is the node that a pod is on, or is meant for.
+func pinnedTo(pod *corev1.Pod) string {
+	if pod.Spec.NodeName != "" || pod.Spec.Affinity == nil || pod.Spec.Affinity.NodeAffinity == nil {
+		return pod.Spec.NodeName
+	}
+	required := pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	if required == nil {
+		return ""
+	}
+	for _, term := range required.NodeSelectorTerms {
+		for _, f := range term.MatchFields {
+			if f.Key == metav1.ObjectNameField && f.Operator == corev1.NodeSelectorOpIn && len(f.Values) == 1 {
+				return f.Values[0]
+			}
+		}
+	}
+	return ""
+}
+
+// report writes the status, and returns when a pod that is ready will count as available.
+func (d *daemonSetLoop) report(ctx context.Context, ds *appsv1.DaemonSet, hash string, owned []*corev1.Pod) (time.Duration, error) {
+	plan := newDaemonPlan(ds, hash, store.List[corev1.Node](d.c.reader, ""), owned, d.c.now())
+	status := plan.status()
+	if apiequality.Semantic.DeepEqual(status, ds.Status) {
+		return plan.again, nil
+	}
+	_, err := d.c.client.Modify(ctx, key(daemonSets, ds.Namespace, ds.Name), "status", func(object api.Object) error {
+		if object.GetUID() != ds.UID {
+			return errKeep
+		}
+		now := object.(*appsv1.DaemonSet)
+		status.CollisionCount = now.Status.CollisionCount
+		now.Status = status
+		return nil
+	})
+	if err != nil && !apierrors.IsNotFound(err) && !errors.Is(err, errKeep) {
+		return 0, fmt.Errorf("write the status: %w", err)
+	}
+	return plan.again, nil
+}
+
+// isOf reports whether a pod was made of the template with a hash.
+func isOf(pod *corev1.Pod, hash string) bool {
+	return hash != "" && labels.Set(pod.Labels).Get(appsv1.DefaultDaemonSetUniqueLabelKey) == hash
+}
