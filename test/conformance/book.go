@@ -97,7 +97,7 @@ func (b *book) write(suite []string) error {
 const preface = `# Conformance
 
 %[1]s runs cases of Kubernetes' own end-to-end suite, built from the module
-k8s.io/kubernetes %[2]s, against a cluster of a server and two agents with real containerds on one machine. This page is written by
+k8s.io/kubernetes %[2]s, against a cluster of a server and two agents with real containerds on one machine, built with CEL=1. This page is written by
 that run: it shows how each case went when it was last run. Why a case fails or is skipped is written down in
 test/conformance/cases.yaml; nothing else on this page is written by hand.
 
