@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/shoal-edge/shoal/api"
+	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
+	"github.com/shoal-edge/shoal/controllers/waves"
 	"github.com/shoal-edge/shoal/store"
 )
 
@@ -108,11 +110,17 @@ func (d *daemonSetLoop) manage(ctx context.Context, ds *appsv1.DaemonSet, hash s
 	plan := newDaemonPlan(ds, hash, store.List[corev1.Node](d.c.reader, ""), owned, d.c.now())
 	plan.decide()
 	err := d.c.deletePods(ctx, ds, plan.remove)
+	former, formerHash := d.former(ds, plan.hold)
+	older := plan.former()
 	var group errgroup.Group
 	group.SetLimit(podWritesAtOnce)
-	for _, node := range plan.make[:min(len(plan.make), maxPodWrites)] {
+	for i, node := range plan.make[:min(len(plan.make), maxPodWrites)] {
+		template := daemonTemplate(&ds.Spec.Template, hash, node)
+		if i < older {
+			template = daemonTemplate(former, formerHash, node)
+		}
 		group.Go(func() error {
-			_, err := d.c.makePod(ctx, ds, daemonTemplate(ds, hash, node))
+			_, err := d.c.makePod(ctx, ds, template)
 			if errors.Is(err, errKeep) {
 				return nil
 			}
@@ -122,9 +130,18 @@ func (d *daemonSetLoop) manage(ctx context.Context, ds *appsv1.DaemonSet, hash s
 	return plan.again, errors.Join(err, group.Wait())
 }
 
-// daemonTemplate is what a daemon set's pod on a node is made of.
-func daemonTemplate(ds *appsv1.DaemonSet, hash, node string) *corev1.PodTemplateSpec {
+// former is the template that a rollout in waves holds on to, and its hash.
+func (d *daemonSetLoop) former(ds *appsv1.DaemonSet, hold *fleetv1.Hold) (*corev1.PodTemplateSpec, string) {
 	t := ds.Spec.Template.DeepCopy()
+	if hold != nil {
+		waves.SetImages(&t.Spec, hold.Former)
+	}
+	return t, revisionOf(d.c.reader, ds, t)
+}
+
+// daemonTemplate is what a daemon set's pod on a node is made of.
+func daemonTemplate(of *corev1.PodTemplateSpec, hash, node string) *corev1.PodTemplateSpec {
+	t := of.DeepCopy()
 	t.Labels = withLabel(t.Labels, appsv1.DefaultDaemonSetUniqueLabelKey, hash)
 	t.Spec.Tolerations = append(t.Spec.Tolerations, daemonTolerations(&t.Spec)...)
 	pinTo(&t.Spec, node)

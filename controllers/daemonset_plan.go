@@ -12,6 +12,8 @@ import (
 	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 	"k8s.io/klog/v2"
+
+	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
 )
 
 // failedPodStays is how long a pod that has failed is left to be looked at before another one is made, so that one that a device refuses is not
@@ -25,6 +27,8 @@ type daemonPlan struct {
 	now    time.Time
 	places []*daemonPlace // sorted by name
 
+	// hold bounds how many nodes have the newest template, while a rollout in waves says so. Nil: all may.
+	hold   *fleetv1.Hold
 	make   []string // the nodes that get a pod
 	remove []*corev1.Pod
 	again  time.Duration // when time changes something
@@ -44,6 +48,10 @@ type daemonPlace struct {
 
 func newDaemonPlan(ds *appsv1.DaemonSet, hash string, nodes []*corev1.Node, owned []*corev1.Pod, now time.Time) *daemonPlan {
 	p := &daemonPlan{ds: ds, hash: hash, now: now}
+	hold, err := fleetv1.ReadHold(ds.Annotations)
+	if p.hold = hold; err != nil {
+		p.hold = &fleetv1.Hold{} // somebody has meddled with it: nothing goes further than it is
+	}
 	model := &corev1.Pod{Spec: *ds.Spec.Template.Spec.DeepCopy()}
 	model.Spec.Tolerations = append(model.Spec.Tolerations, daemonTolerations(&model.Spec)...)
 	by := map[string]*daemonPlace{}
@@ -176,10 +184,39 @@ func (p *daemonPlan) settle(at *daemonPlace) {
 	}
 }
 
+// more is how many further nodes may have the newest template. Those that have no pod at the moment may be about to get one.
+func (p *daemonPlan) more() int {
+	if p.hold == nil {
+		return len(p.places)
+	}
+	more := int(p.hold.Pods)
+	for _, at := range p.places {
+		if at.wanted && len(at.old) == 0 && !at.away {
+			more--
+		}
+	}
+	return max(0, more)
+}
+
+// former reports how many of the pods that are to be made have to have the former template.
+func (p *daemonPlan) former() int {
+	if p.hold == nil {
+		return 0
+	}
+	newer := 0
+	for _, at := range p.places {
+		if len(at.newer) > 0 {
+			newer++
+		}
+	}
+	return max(0, len(p.make)-max(0, int(p.hold.Pods)-newer))
+}
+
 // update replaces old pods, no more at a time than the bounds allow. A device that cannot be reached holds nobody up: its pod is to go, which it will
 // hear when it comes back.
 func (p *daemonPlan) update() {
 	unavailable, surge := p.bounds()
+	more := p.more()
 	var ready []*daemonPlace // have an old pod that works
 	for _, at := range p.places {
 		if !at.wanted {
@@ -187,8 +224,15 @@ func (p *daemonPlan) update() {
 		}
 		works := len(at.newer) > 0 && p.available(at.newer[0])
 		switch {
-		case len(at.old) > 0 && (works || at.away || !p.available(at.old[0])):
-			if surge > 0 && !works && !at.away {
+		case len(at.old) > 0 && works:
+			p.remove = append(p.remove, at.old[0])
+		case len(at.old) > 0 && p.hold != nil && at.away:
+			// no part of a wave
+		case len(at.old) > 0 && (at.away || !p.available(at.old[0])):
+			if more--; more < 0 {
+				continue
+			}
+			if surge > 0 && !at.away {
 				p.surge(at) // what does not work is not missed, but the new one may come first
 			}
 			p.remove = append(p.remove, at.old[0])
@@ -200,7 +244,7 @@ func (p *daemonPlan) update() {
 			unavailable--
 		}
 	}
-	for _, at := range ready {
+	for _, at := range ready[:max(0, min(len(ready), more))] {
 		switch {
 		case surge > 0:
 			surge--

@@ -49,6 +49,20 @@ func (d *daemonSetLoop) revise(ctx context.Context, ds *appsv1.DaemonSet, owned 
 	return hash, d.forget(ctx, ds, slices.Delete(all, at, at+1), owned)
 }
 
+// revisionOf is the hash of a template that a daemon set has or had; empty if its history does not know it.
+func revisionOf(reader store.Reader, ds *appsv1.DaemonSet, t *corev1.PodTemplateSpec) string {
+	data, err := templatePatch(t)
+	if err != nil {
+		return ""
+	}
+	for _, r := range store.ListBy[appsv1.ControllerRevision](reader, store.OwnerIndex, string(ds.UID)) {
+		if bytes.Equal(r.Data.Raw, data) {
+			return r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
+		}
+	}
+	return ""
+}
+
 // templatePatch is a template as a revision keeps it: as the strategic merge patch that brings it back.
 func templatePatch(t *corev1.PodTemplateSpec) ([]byte, error) {
 	data, err := json.Marshal(t)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,43 +23,63 @@ import (
 // tooOften is how many restarts of a container mark its pod as one that does not run, even if it seems to at the moment.
 const tooOften = 3
 
+// appResources are the resources of the kinds that waves bring images to.
+var appResources = map[string]string{"Deployment": deployments, "DaemonSet": daemonSets}
+
 // followWorkloads wakes rollouts when a workload of theirs changes, and when a pod of one fails.
 func (r *rolloutLoop) followWorkloads() {
-	r.c.follow(deployments, "", each(func(d *appsv1.Deployment, _ bool) { r.wake(d) }))
+	r.c.follow(deployments, "", each(func(d *appsv1.Deployment, _ bool) { r.wake("Deployment", &d.ObjectMeta) }))
+	r.c.follow(daemonSets, "", each(func(d *appsv1.DaemonSet, _ bool) { r.wake("DaemonSet", &d.ObjectMeta) }))
 	r.c.follow(pods, "", each(func(pod *corev1.Pod, deleted bool) {
 		if deleted || whyFailing(pod) == "" {
 			return
 		}
-		if d, ok := r.deploymentOf(pod); ok {
-			r.wake(d)
+		if kind, app := r.appOf(pod); app != nil {
+			r.wake(kind, app.Meta)
 		}
 	}))
 }
 
-// deploymentOf looks up the deployment that a pod belongs to by way of its replica set.
-func (r *rolloutLoop) deploymentOf(pod *corev1.Pod) (*appsv1.Deployment, bool) {
+// appOf looks up the workload that a pod belongs to, a deployment by way of its replica set.
+func (r *rolloutLoop) appOf(pod *corev1.Pod) (kind string, app *waves.App) {
 	ref := metav1.GetControllerOfNoCopy(pod)
-	if ref == nil || ref.Kind != "ReplicaSet" {
-		return nil, false
+	if ref != nil && ref.Kind == "ReplicaSet" {
+		set, ok := store.Get[appsv1.ReplicaSet](r.c.reader, pod.Namespace, ref.Name)
+		if !ok {
+			return "", nil
+		}
+		ref = metav1.GetControllerOfNoCopy(set)
 	}
-	set, ok := store.Get[appsv1.ReplicaSet](r.c.reader, pod.Namespace, ref.Name)
-	if !ok {
-		return nil, false
+	if ref == nil {
+		return "", nil
 	}
-	if ref = metav1.GetControllerOfNoCopy(set); ref == nil || ref.Kind != "Deployment" {
-		return nil, false
-	}
-	return store.Get[appsv1.Deployment](r.c.reader, pod.Namespace, ref.Name)
+	return ref.Kind, r.app(ref.Kind, pod.Namespace, ref.Name)
 }
 
-func (r *rolloutLoop) wake(d *appsv1.Deployment) {
+// app looks up a workload; nil if there is none.
+func (r *rolloutLoop) app(kind, namespace, name string) *waves.App {
+	resource, ok := appResources[kind]
+	if !ok {
+		return nil
+	}
+	item, ok := r.c.reader.Get(key(resource, namespace, name))
+	if !ok {
+		return nil
+	}
+	object, _ := r.c.reader.Object(item)
+	return waves.AppOf(object)
+}
+
+func (r *rolloutLoop) wake(kind string, app *metav1.ObjectMeta) {
 	for _, ro := range store.List[fleetv1.Rollout](r.c.reader, "") {
 		release, ok := store.Get[firmwarev1.Release](r.c.reader, "", ro.Spec.Release)
-		if ok && slices.ContainsFunc(release.Spec.Workloads, func(w firmwarev1.Workload) bool { return w.Name == d.Name && w.Namespace == d.Namespace }) {
+		if ok && slices.ContainsFunc(release.Spec.Workloads, func(w firmwarev1.Workload) bool {
+			return w.Kind == kind && w.Name == app.Name && w.Namespace == app.Namespace
+		}) {
 			r.soon(ro.Name)
 		}
 	}
-	if hold, err := fleetv1.ReadHold(d.Annotations); err == nil && hold != nil {
+	if hold, err := fleetv1.ReadHold(app.Annotations); err == nil && hold != nil {
 		r.soon(hold.Rollout) // also one that is gone: it lets go of it then
 	}
 }
@@ -74,12 +95,12 @@ func (r *rolloutLoop) workloads(rollout *fleetv1.Rollout, release *firmwarev1.Re
 
 func (r *rolloutLoop) workload(rollout *fleetv1.Rollout, of *firmwarev1.Workload) waves.Workload {
 	w := waves.Workload{Workload: *of}
-	d, ok := store.Get[appsv1.Deployment](r.c.reader, of.Namespace, of.Name)
-	if !ok || d.DeletionTimestamp != nil {
+	app := r.app(of.Kind, of.Namespace, of.Name)
+	if app == nil || app.Meta.DeletionTimestamp != nil {
 		w.Trouble = "there is none"
 		return w
 	}
-	w.Look(d)
+	w.Look(app)
 	if w.Hold != nil && w.Hold.UID != string(rollout.UID) {
 		other, ok := store.Get[fleetv1.Rollout](r.c.reader, "", w.Hold.Rollout)
 		if w.Hold.Rollout != rollout.Name && (!ok || string(other.UID) != w.Hold.UID) {
@@ -90,21 +111,75 @@ func (r *rolloutLoop) workload(rollout *fleetv1.Rollout, of *firmwarev1.Workload
 	if w.Hold == nil || !w.Present {
 		return w
 	}
+	if of.Kind == "DaemonSet" {
+		r.lookAtDaemons(&w, of)
+	} else {
+		r.lookAtReplicas(&w, of)
+	}
+	return w
+}
+
+// lookAtReplicas counts the pods of a deployment that have its newest template.
+func (r *rolloutLoop) lookAtReplicas(w *waves.Workload, of *firmwarev1.Workload) {
+	d, ok := store.Get[appsv1.Deployment](r.c.reader, of.Namespace, of.Name)
+	if !ok {
+		return
+	}
 	for _, set := range store.ListBy[appsv1.ReplicaSet](r.c.reader, store.OwnerIndex, string(d.UID)) {
 		if !sameTemplate(&set.Spec.Template, &d.Spec.Template) {
 			continue
 		}
 		w.Updated += available(set)
 		for _, pod := range store.ListBy[corev1.Pod](r.c.reader, store.OwnerIndex, string(set.UID)) {
-			if why := whyFailing(pod); why != "" {
-				w.Failures = append(w.Failures, fmt.Sprintf("pod %s/%s (%s)", pod.Namespace, pod.Name, why))
-			}
+			noteFailure(w, pod)
 		}
 	}
 	for _, c := range d.Status.Conditions {
 		w.Stuck = w.Stuck || c.Type == appsv1.DeploymentProgressing && c.Reason == reasonDeadline && d.Status.ObservedGeneration >= d.Generation
 	}
-	return w
+}
+
+// lookAtDaemons counts the pods of a daemon set that have its newest template. Devices that cannot be reached are no part of a wave: they hear of the release
+// when they are back.
+func (r *rolloutLoop) lookAtDaemons(w *waves.Workload, of *firmwarev1.Workload) {
+	d, ok := store.Get[appsv1.DaemonSet](r.c.reader, of.Namespace, of.Name)
+	if !ok {
+		return
+	}
+	plan := newDaemonPlan(d, revisionOf(r.c.reader, d, &d.Spec.Template), store.List[corev1.Node](r.c.reader, ""),
+		store.ListBy[corev1.Pod](r.c.reader, store.OwnerIndex, string(d.UID)), r.c.now())
+	w.Pods = 0
+	for _, at := range plan.places {
+		if !at.wanted || at.away {
+			continue
+		}
+		w.Pods++
+		for _, pod := range at.newer {
+			if plan.available(pod) {
+				w.Updated++
+			}
+			noteFailure(w, pod)
+			if _, ready := readySince(pod); ready {
+				continue
+			}
+			left := daemonDeadline - r.c.now().Sub(pod.CreationTimestamp.Time)
+			if left <= 0 {
+				w.Stuck = true
+			} else if w.Again == 0 || left < w.Again {
+				w.Again = left
+			}
+		}
+	}
+}
+
+// daemonDeadline is how long a pod of a daemon set may take to become ready before waves take it for one that does not, which is the usual
+// progress deadline of a deployment.
+const daemonDeadline = 10 * time.Minute
+
+func noteFailure(w *waves.Workload, pod *corev1.Pod) {
+	if why := whyFailing(pod); why != "" {
+		w.Failures = append(w.Failures, fmt.Sprintf("pod %s/%s (%s)", pod.Namespace, pod.Name, why))
+	}
 }
 
 // hopeless are the reasons for which a container waits that do not go away by waiting. An image that cannot be fetched is not among
@@ -133,12 +208,12 @@ func whyFailing(pod *corev1.Pod) string {
 func (r *rolloutLoop) tellWorkloads(ctx context.Context, rollout *fleetv1.Rollout, d *waves.Decision) error {
 	var failures []error
 	for _, let := range d.Let {
-		failures = append(failures, r.writeWorkload(ctx, &let.Workload, func(object *appsv1.Deployment, hold *fleetv1.Hold) *fleetv1.Hold {
-			images := waves.Images(&object.Spec.Template.Spec, let.Workload.Images)
+		failures = append(failures, r.writeWorkload(ctx, &let.Workload, func(app *waves.App, hold *fleetv1.Hold) *fleetv1.Hold {
+			images := waves.Images(&app.Template.Spec, let.Workload.Images)
 			switch {
 			case hold == nil:
 				hold = &fleetv1.Hold{Rollout: rollout.Name, UID: string(rollout.UID), Former: images}
-				waves.SetImages(&object.Spec.Template.Spec, let.Workload.Images)
+				waves.SetImages(&app.Template.Spec, let.Workload.Images)
 			case hold.UID != string(rollout.UID) || !slices.Equal(images, let.Workload.Images):
 				return hold // it is not ours, or not as we left it: the next decision sees to it
 			}
@@ -146,7 +221,7 @@ func (r *rolloutLoop) tellWorkloads(ctx context.Context, rollout *fleetv1.Rollou
 		}))
 	}
 	for i := range d.Free {
-		failures = append(failures, r.writeWorkload(ctx, &d.Free[i], func(_ *appsv1.Deployment, hold *fleetv1.Hold) *fleetv1.Hold {
+		failures = append(failures, r.writeWorkload(ctx, &d.Free[i], func(_ *waves.App, hold *fleetv1.Hold) *fleetv1.Hold {
 			if hold != nil && hold.UID != string(rollout.UID) {
 				return hold
 			}
@@ -160,35 +235,35 @@ func (r *rolloutLoop) tellWorkloads(ctx context.Context, rollout *fleetv1.Rollou
 }
 
 // restoreImages gives a workload that the rollout holds its former images back.
-func restoreImages(uid string) func(*appsv1.Deployment, *fleetv1.Hold) *fleetv1.Hold {
-	return func(object *appsv1.Deployment, hold *fleetv1.Hold) *fleetv1.Hold {
+func restoreImages(uid string) func(*waves.App, *fleetv1.Hold) *fleetv1.Hold {
+	return func(app *waves.App, hold *fleetv1.Hold) *fleetv1.Hold {
 		if hold == nil || hold.UID != uid {
 			return hold
 		}
-		waves.SetImages(&object.Spec.Template.Spec, hold.Former)
+		waves.SetImages(&app.Template.Spec, hold.Former)
 		return nil
 	}
 }
 
 // writeWorkload changes a workload together with its hold.
 func (r *rolloutLoop) writeWorkload(
-	ctx context.Context, w *firmwarev1.Workload, change func(*appsv1.Deployment, *fleetv1.Hold) *fleetv1.Hold,
+	ctx context.Context, w *firmwarev1.Workload, change func(*waves.App, *fleetv1.Hold) *fleetv1.Hold,
 ) error {
-	_, err := r.c.client.Modify(ctx, key(deployments, w.Namespace, w.Name), "", func(object api.Object) error {
-		d := object.(*appsv1.Deployment)
-		hold, err := fleetv1.ReadHold(d.Annotations)
+	_, err := r.c.client.Modify(ctx, key(appResources[w.Kind], w.Namespace, w.Name), "", func(object api.Object) error {
+		app := waves.AppOf(object)
+		hold, err := fleetv1.ReadHold(app.Meta.Annotations)
 		if err != nil {
 			return err
 		}
 		before := ptr.Deref(hold, fleetv1.Hold{})
-		hold = change(d, hold)
+		hold = change(app, hold)
 		switch {
 		case hold == nil && before.UID == "", hold != nil && hold.String() == before.String():
 			return errKeep
 		case hold == nil:
-			delete(d.Annotations, fleetv1.HoldAnnotation)
+			delete(app.Meta.Annotations, fleetv1.HoldAnnotation)
 		default:
-			metav1.SetMetaDataAnnotation(&d.ObjectMeta, fleetv1.HoldAnnotation, hold.String())
+			metav1.SetMetaDataAnnotation(app.Meta, fleetv1.HoldAnnotation, hold.String())
 		}
 		return nil
 	})
@@ -202,13 +277,21 @@ func (r *rolloutLoop) writeWorkload(
 // one, keeps its own.
 func (r *rolloutLoop) releaseWorkloads(ctx context.Context, name, present string) error {
 	var failures []error
-	for _, d := range store.List[appsv1.Deployment](r.c.reader, "") {
-		hold, err := fleetv1.ReadHold(d.Annotations)
-		if err != nil || hold == nil || hold.Rollout != name || hold.UID == present {
-			continue
+	for kind, resource := range appResources {
+		items, _ := r.c.reader.List(resource, "")
+		for _, item := range items {
+			object, _ := r.c.reader.Object(item)
+			app := waves.AppOf(object)
+			if app == nil {
+				continue
+			}
+			hold, err := fleetv1.ReadHold(app.Meta.Annotations)
+			if err != nil || hold == nil || hold.Rollout != name || hold.UID == present {
+				continue
+			}
+			w := &firmwarev1.Workload{Kind: kind, Namespace: app.Meta.Namespace, Name: app.Meta.Name}
+			failures = append(failures, r.writeWorkload(ctx, w, restoreImages(hold.UID)))
 		}
-		w := &firmwarev1.Workload{Kind: "Deployment", Namespace: d.Namespace, Name: d.Name}
-		failures = append(failures, r.writeWorkload(ctx, w, restoreImages(hold.UID)))
 	}
 	return errors.Join(failures...)
 }

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
 	"github.com/shoal-edge/shoal/api"
@@ -275,4 +276,109 @@ func TestFirmwareAndAppAreOneRelease(t *testing.T) {
 			})
 		})
 	}
+}
+
+// daemonRelease makes a daemon set that runs on all devices, and a release and a rollout with a new image for it.
+func (c *cluster) daemonRelease(ready int) {
+	c.create(newDaemonSet(func(ds *appsv1.DaemonSet) {
+		ds.Spec.Template.Spec.Containers[0].Image = "app:1"
+		ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxUnavailable: ptr.To(intstr.FromInt32(4))}
+	}))
+	c.after(time.Minute)
+	if got := c.daemonSet().Status.NumberAvailable; int(got) != ready {
+		c.Fatalf("%d pods are available", got)
+	}
+	c.create(&firmwarev1.Release{ObjectMeta: metav1.ObjectMeta{Name: "r2"}, Spec: firmwarev1.ReleaseSpec{
+		Version: "2", Counter: 2, Workloads: []firmwarev1.Workload{{
+			Kind: "DaemonSet", Namespace: "default", Name: "probe", Images: []firmwarev1.ContainerImage{{Container: "main", Image: newImage}},
+		}},
+	}})
+	c.create(&fleetv1.Rollout{ObjectMeta: metav1.ObjectMeta{Name: "up"}, Spec: fleetv1.RolloutSpec{Release: "r2", Waves: quickWaves()}})
+}
+
+func TestDaemonSetInWaves(t *testing.T) {
+	inCluster(t, 10, func(c *cluster) {
+		c.daemonRelease(10)
+		end := c.bounds(10, 6)
+		c.after(time.Minute)
+		c.mustStand(fleetv1.Soaking, 0, 1)
+		// What is lost meanwhile, and a device that joins, get the former template: the wave goes no further for that.
+		for _, pod := range c.running() {
+			if pod.Spec.Containers[0].Image == "app:1" {
+				c.delete(store.KeyOf(c.durable, pod))
+				break
+			}
+		}
+		c.after(10 * time.Second)
+		end()
+		c.addDevice("new")
+		c.after(10 * time.Second)
+		c.mustStand(fleetv1.Soaking, 0, 1)
+		if n := len(c.running()); n != 11 {
+			t.Errorf("%d pods", n)
+		}
+		c.stepDown() // the next leader goes on
+		c.lead()
+		c.after(90 * time.Second)
+		if s := c.appRollout().Status; s.Wave != 1 || c.updated() < 3 || c.updated() > 4 {
+			t.Errorf("%+v, %d pods", s, c.updated())
+		}
+		c.after(4 * time.Minute)
+		c.mustStand(fleetv1.Completed, 2, 11)
+		if a := c.daemonSet().Annotations; a[fleetv1.HoldAnnotation] != "" {
+			t.Error(a)
+		}
+	})
+}
+
+// A device that is away is no part of a wave, and gets the release when it is back.
+func TestDaemonSetInWavesAroundWhoIsAway(t *testing.T) {
+	inCluster(t, 10, func(c *cluster) {
+		c.setCut("n0", true)
+		c.after(2 * time.Minute)
+		c.daemonRelease(9)
+		c.after(10 * time.Minute)
+		c.mustStand(fleetv1.Completed, 2, 9)
+		c.setCut("n0", false)
+		c.after(time.Minute)
+		if got := c.updated(); got != 10 {
+			t.Errorf("%d pods have the release", got)
+		}
+	})
+}
+
+func TestBadDaemonSetIsTakenBack(t *testing.T) {
+	inCluster(t, 10, func(c *cluster) {
+		c.crashes = func(pod *corev1.Pod) bool { return pod.Spec.Containers[0].Image == newImage }
+		c.daemonRelease(10)
+		most := 0
+		for range 120 {
+			c.after(time.Second)
+			most = max(most, c.updated())
+		}
+		if most != 1 {
+			t.Errorf("%d pods had the bad image at once", most)
+		}
+		c.mustStand(fleetv1.Halted, 0, 0)
+		if why := c.appRollout().Status.Why; !strings.Contains(why, "CrashLoopBackOff") {
+			t.Errorf("why: %s", why)
+		}
+		if n := c.daemonSet().Status.NumberAvailable; n != 10 {
+			t.Errorf("%d pods are available", n)
+		}
+	})
+}
+
+// Pods of a daemon set that start and never become ready are judged after ten minutes: nothing else has a deadline for them.
+func TestSilentDaemonSetIsTakenBack(t *testing.T) {
+	inCluster(t, 10, func(c *cluster) {
+		c.notRead = func(pod *corev1.Pod) bool { return pod.Spec.Containers[0].Image == newImage }
+		c.daemonRelease(10)
+		c.after(9 * time.Minute)
+		if s := c.appRollout().Status; s.Phase != fleetv1.Progressing || c.updated() != 1 {
+			t.Errorf("%d pods; %+v", c.updated(), s)
+		}
+		c.after(2 * time.Minute)
+		c.mustStand(fleetv1.Halted, 0, 0)
+	})
 }

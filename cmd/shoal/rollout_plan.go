@@ -77,15 +77,19 @@ func workloadsOf(ctx context.Context, client *kube.Client, release *firmwarev1.R
 	for i := range list {
 		w := &list[i]
 		w.Workload = release.Spec.Workloads[i]
-		var d appsv1.Deployment
-		path := "/apis/apps/v1/namespaces/" + url.PathEscape(w.Namespace) + "/deployments/" + url.PathEscape(w.Name)
-		switch err := client.Do(ctx, http.MethodGet, path, nil, &d); {
+		var app any = &appsv1.Deployment{}
+		resource := "deployments"
+		if w.Kind == "DaemonSet" {
+			app, resource = &appsv1.DaemonSet{}, "daemonsets"
+		}
+		path := "/apis/apps/v1/namespaces/" + url.PathEscape(w.Namespace) + "/" + resource + "/" + url.PathEscape(w.Name)
+		switch err := client.Do(ctx, http.MethodGet, path, nil, app); {
 		case apierrors.IsNotFound(err):
 			w.Trouble = "there is none"
 		case err != nil:
 			return nil, err
 		default:
-			w.Look(&d)
+			w.Look(waves.AppOf(app))
 		}
 	}
 	return list, nil

@@ -230,8 +230,13 @@ func (d *decider) again(after time.Duration) {
 	}
 }
 
-// lookAgain comes back when a device that is away would become lost, or its place would be given to another one.
+// lookAgain comes back when a device that is away would become lost, or its place would be given to another one, and when a workload would be stuck.
 func (d *decider) lookAgain() {
+	for _, a := range d.apps {
+		if a.Again > 0 {
+			d.again(a.Again)
+		}
+	}
 	for _, m := range d.members {
 		switch {
 		case m.Up:

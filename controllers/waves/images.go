@@ -6,30 +6,52 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
 )
 
-// Look takes in what a Deployment says of itself.
-func (w *Workload) Look(d *appsv1.Deployment) {
-	w.Pods = ptr.Deref(d.Spec.Replicas, 1)
-	hold, err := fleetv1.ReadHold(d.Annotations)
+// App is what waves have to know of a workload of the cluster, whatever its kind.
+type App struct {
+	Meta     *metav1.ObjectMeta
+	Template *corev1.PodTemplateSpec
+	// Pods is how many it is to have.
+	Pods int32
+	// AllAtOnce: it does not replace its pods bit by bit.
+	AllAtOnce bool
+}
+
+// AppOf looks at a Deployment or DaemonSet; nil at anything else. What is changed in the template and the metadata is changed in the object.
+func AppOf(object any) *App {
+	switch o := object.(type) {
+	case *appsv1.Deployment:
+		return &App{&o.ObjectMeta, &o.Spec.Template, ptr.Deref(o.Spec.Replicas, 1), o.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType}
+	case *appsv1.DaemonSet:
+		return &App{&o.ObjectMeta, &o.Spec.Template, o.Status.DesiredNumberScheduled, o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType}
+	}
+	return nil
+}
+
+// Look takes in what an app says of itself.
+func (w *Workload) Look(a *App) {
+	w.Pods = a.Pods
+	hold, err := fleetv1.ReadHold(a.Meta.Annotations)
 	if err != nil {
 		w.Trouble = err.Error()
 		return
 	}
 	w.Hold = hold
-	have := Images(&d.Spec.Template.Spec, w.Images)
+	have := Images(&a.Template.Spec, w.Images)
 	w.Present = slices.Equal(have, w.Images)
 	for i := range w.Images {
 		if !slices.ContainsFunc(have, func(c firmwarev1.ContainerImage) bool { return c.Container == w.Images[i].Container }) {
 			w.Trouble = fmt.Sprintf("it has no container %q", w.Images[i].Container)
 		}
 	}
-	if w.Pods > 1 && d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
-		w.Trouble = "it recreates all its pods at once, and waves need the strategy RollingUpdate"
+	if w.Pods > 1 && a.AllAtOnce {
+		w.Trouble = "it does not replace its pods bit by bit, and waves need the strategy RollingUpdate"
 	}
 }
 

@@ -3,6 +3,7 @@ package waves
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
@@ -22,8 +23,9 @@ type Workload struct {
 	// Updated is how many pods of the release are available, Failures names those that do not run, with a word why.
 	Updated  int32
 	Failures []string
-	// Stuck: its own controller has given up hope.
+	// Stuck: there is no hope that what does not run yet will. Again is when that may be so; zero if nothing can become stuck.
 	Stuck bool
+	Again time.Duration
 }
 
 // String names a workload for people.
