@@ -126,7 +126,7 @@ func checkWorkloads(list []firmwarev1.Workload, path *field.Path) field.ErrorLis
 	for i := range list {
 		w, at := &list[i], path.Index(i)
 		names[i] = w.Kind + " " + w.Namespace + "/" + w.Name
-		if kinds := []string{"DaemonSet", "Deployment"}; !slices.Contains(kinds, w.Kind) {
+		if kinds := []string{"DaemonSet", "Deployment", "StatefulSet"}; !slices.Contains(kinds, w.Kind) {
 			errs = append(errs, field.NotSupported(at.Child("kind"), w.Kind, kinds))
 		}
 		errs = append(errs, checkName(w.Namespace, at.Child("namespace"))...)

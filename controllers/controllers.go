@@ -165,6 +165,7 @@ func New(cfg Config) (*Controllers, error) {
 	c.addReplicaSets()
 	c.addDeployments()
 	c.addDaemonSets()
+	c.addStatefulSets()
 	c.addScheduler(c.addVolumes())
 	c.addNodeHealth()
 	c.addEviction()

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/ptr"
 
 	"github.com/shoal-edge/shoal/api"
 	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
@@ -89,9 +90,17 @@ func (d *daemonSetLoop) reconcile(ctx context.Context, k store.Key) (time.Durati
 	hash, failure := "", error(nil)
 	var again time.Duration
 	if ds.DeletionTimestamp == nil {
-		if hash, err = d.revise(ctx, ds, owned); err != nil {
+		revision, err := d.c.revise(ctx, &history{
+			owner: ds, template: &ds.Spec.Template, limit: ds.Spec.RevisionHistoryLimit, collisions: ds.Status.CollisionCount,
+			count: func(o api.Object) { oneMore(&o.(*appsv1.DaemonSet).Status.CollisionCount) },
+			used: func(r *appsv1.ControllerRevision) bool {
+				return slices.ContainsFunc(owned, func(pod *corev1.Pod) bool { return isOf(pod, hashOf(r)) })
+			},
+		})
+		if err != nil {
 			return 0, err
 		}
+		hash = hashOf(revision)
 		again, failure = d.manage(ctx, ds, hash, owned)
 		owned = store.ListBy[corev1.Pod](d.c.reader, store.OwnerIndex, string(ds.UID))
 	}
@@ -136,7 +145,7 @@ func (d *daemonSetLoop) former(ds *appsv1.DaemonSet, hold *fleetv1.Hold) (*corev
 	if hold != nil {
 		waves.SetImages(&t.Spec, hold.Former)
 	}
-	return t, revisionOf(d.c.reader, ds, t)
+	return t, hashOf(revisionOf(d.c.reader, ds, t))
 }
 
 // daemonTemplate is what a daemon set's pod on a node is made of.
@@ -219,6 +228,8 @@ func (d *daemonSetLoop) report(ctx context.Context, ds *appsv1.DaemonSet, hash s
 	}
 	return plan.again, nil
 }
+
+func oneMore(count **int32) { *count = ptr.To(ptr.Deref(*count, 0) + 1) }
 
 // isOf reports whether a pod was made of the template with a hash.
 func isOf(pod *corev1.Pod, hash string) bool {

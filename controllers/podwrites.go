@@ -14,14 +14,18 @@ import (
 
 // makePod makes one pod of a template, which it takes over. The error errKeep says that none can be made here any more, and that this is fine.
 func (c *Controllers) makePod(ctx context.Context, owner api.Object, template *corev1.PodTemplateSpec) (*corev1.Pod, error) {
-	created, err := c.client.Create(ctx, &corev1.Pod{
+	return c.createPod(ctx, owner, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			GenerateName: owner.GetName() + "-", Namespace: owner.GetNamespace(),
-			Labels: template.Labels, Annotations: template.Annotations, Finalizers: template.Finalizers,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, api.KindFor(owner).GVK)},
+			GenerateName: owner.GetName() + "-", Labels: template.Labels, Annotations: template.Annotations, Finalizers: template.Finalizers,
 		},
 		Spec: template.Spec,
 	})
+}
+
+// createPod makes a pod its owner's.
+func (c *Controllers) createPod(ctx context.Context, owner api.Object, pod *corev1.Pod) (*corev1.Pod, error) {
+	pod.Namespace, pod.OwnerReferences = owner.GetNamespace(), []metav1.OwnerReference{*metav1.NewControllerRef(owner, api.KindFor(owner).GVK)}
+	created, err := c.client.Create(ctx, pod)
 	switch {
 	case err == nil:
 		c.recorder.eventf(owner, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", created.GetName())

@@ -83,7 +83,7 @@ func (c *Controllers) addReplicas(r *replicaSetLoop) {
 	c.follow(pods, "", podReader)
 }
 
-// addSelecting adds the objects whose selectors match a stray's labels: deployments, daemon sets, replica sets and replication controllers.
+// addSelecting adds the objects whose selectors match a stray's labels: deployments, daemon sets, stateful sets, replica sets and replication controllers.
 func (c *Controllers) addSelecting(l *loop, resource, namespace string, set map[string]string) {
 	if len(set) == 0 {
 		return // nothing of ours selects what has no labels
@@ -101,6 +101,8 @@ func (c *Controllers) addSelecting(l *loop, resource, namespace string, set map[
 		case *appsv1.Deployment:
 			selector = object.Spec.Selector
 		case *appsv1.DaemonSet:
+			selector = object.Spec.Selector
+		case *appsv1.StatefulSet:
 			selector = object.Spec.Selector
 		case *corev1.ReplicationController:
 			selector = &metav1.LabelSelector{MatchLabels: object.Spec.Selector}

@@ -24,12 +24,13 @@ import (
 const tooOften = 3
 
 // appResources are the resources of the kinds that waves bring images to.
-var appResources = map[string]string{"Deployment": deployments, "DaemonSet": daemonSets}
+var appResources = map[string]string{"Deployment": deployments, "DaemonSet": daemonSets, "StatefulSet": statefulSets}
 
 // followWorkloads wakes rollouts when a workload of theirs changes, and when a pod of one fails.
 func (r *rolloutLoop) followWorkloads() {
 	r.c.follow(deployments, "", each(func(d *appsv1.Deployment, _ bool) { r.wake("Deployment", &d.ObjectMeta) }))
 	r.c.follow(daemonSets, "", each(func(d *appsv1.DaemonSet, _ bool) { r.wake("DaemonSet", &d.ObjectMeta) }))
+	r.c.follow(statefulSets, "", each(func(s *appsv1.StatefulSet, _ bool) { r.wake("StatefulSet", &s.ObjectMeta) }))
 	r.c.follow(pods, "", each(func(pod *corev1.Pod, deleted bool) {
 		if deleted || whyFailing(pod) == "" {
 			return
@@ -111,9 +112,12 @@ func (r *rolloutLoop) workload(rollout *fleetv1.Rollout, of *firmwarev1.Workload
 	if w.Hold == nil || !w.Present {
 		return w
 	}
-	if of.Kind == "DaemonSet" {
+	switch of.Kind {
+	case "DaemonSet":
 		r.lookAtDaemons(&w, of)
-	} else {
+	case "StatefulSet":
+		r.lookAtOrdinals(&w, of)
+	default:
 		r.lookAtReplicas(&w, of)
 	}
 	return w
@@ -146,7 +150,7 @@ func (r *rolloutLoop) lookAtDaemons(w *waves.Workload, of *firmwarev1.Workload) 
 	if !ok {
 		return
 	}
-	plan := newDaemonPlan(d, revisionOf(r.c.reader, d, &d.Spec.Template), store.List[corev1.Node](r.c.reader, ""),
+	plan := newDaemonPlan(d, hashOf(revisionOf(r.c.reader, d, &d.Spec.Template)), store.List[corev1.Node](r.c.reader, ""),
 		store.ListBy[corev1.Pod](r.c.reader, store.OwnerIndex, string(d.UID)), r.c.now())
 	w.Pods = 0
 	for _, at := range plan.places {
@@ -155,26 +159,49 @@ func (r *rolloutLoop) lookAtDaemons(w *waves.Workload, of *firmwarev1.Workload) 
 		}
 		w.Pods++
 		for _, pod := range at.newer {
-			if plan.available(pod) {
-				w.Updated++
-			}
-			noteFailure(w, pod)
-			if _, ready := readySince(pod); ready {
-				continue
-			}
-			left := daemonDeadline - r.c.now().Sub(pod.CreationTimestamp.Time)
-			if left <= 0 {
-				w.Stuck = true
-			} else if w.Again == 0 || left < w.Again {
-				w.Again = left
-			}
+			r.lookAtPod(w, pod, plan.available)
 		}
 	}
 }
 
-// daemonDeadline is how long a pod of a daemon set may take to become ready before waves take it for one that does not, which is the usual
-// progress deadline of a deployment.
-const daemonDeadline = 10 * time.Minute
+// lookAtOrdinals counts the pods of a stateful set that have its newest template.
+func (r *rolloutLoop) lookAtOrdinals(w *waves.Workload, of *firmwarev1.Workload) {
+	s, ok := store.Get[appsv1.StatefulSet](r.c.reader, of.Namespace, of.Name)
+	if !ok {
+		return
+	}
+	update := revisionOf(r.c.reader, s, &s.Spec.Template)
+	if update == nil {
+		return // its controller has not seen the template yet
+	}
+	plan := newOrdinalPlan(s, "", update.Name, store.ListBy[corev1.Pod](r.c.reader, store.OwnerIndex, string(s.UID)), r.c.now())
+	for _, pod := range plan.slots {
+		if pod != nil && pod.DeletionTimestamp == nil && isOf(pod, update.Name) {
+			r.lookAtPod(w, pod, plan.available)
+		}
+	}
+}
+
+// podDeadline is how long a pod of a daemon set or stateful set may take to become ready before waves take it for one that does not, which is the
+// usual progress deadline of a deployment.
+const podDeadline = 10 * time.Minute
+
+// lookAtPod counts a pod that has the newest template.
+func (r *rolloutLoop) lookAtPod(w *waves.Workload, pod *corev1.Pod, available func(*corev1.Pod) bool) {
+	noteFailure(w, pod)
+	if available(pod) {
+		w.Updated++
+	}
+	if _, ready := readySince(pod); ready {
+		return
+	}
+	left := podDeadline - r.c.now().Sub(pod.CreationTimestamp.Time)
+	if left <= 0 {
+		w.Stuck = true
+	} else if w.Again == 0 || left < w.Again {
+		w.Again = left
+	}
+}
 
 func noteFailure(w *waves.Workload, pod *corev1.Pod) {
 	if why := whyFailing(pod); why != "" {

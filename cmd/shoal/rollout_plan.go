@@ -79,8 +79,11 @@ func workloadsOf(ctx context.Context, client *kube.Client, release *firmwarev1.R
 		w.Workload = release.Spec.Workloads[i]
 		var app any = &appsv1.Deployment{}
 		resource := "deployments"
-		if w.Kind == "DaemonSet" {
+		switch w.Kind {
+		case "DaemonSet":
 			app, resource = &appsv1.DaemonSet{}, "daemonsets"
+		case "StatefulSet":
+			app, resource = &appsv1.StatefulSet{}, "statefulsets"
 		}
 		path := "/apis/apps/v1/namespaces/" + url.PathEscape(w.Namespace) + "/" + resource + "/" + url.PathEscape(w.Name)
 		switch err := client.Do(ctx, http.MethodGet, path, nil, app); {

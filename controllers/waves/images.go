@@ -23,13 +23,15 @@ type App struct {
 	AllAtOnce bool
 }
 
-// AppOf looks at a Deployment or DaemonSet; nil at anything else. What is changed in the template and the metadata is changed in the object.
+// AppOf looks at a Deployment, DaemonSet or StatefulSet; nil at anything else. What is changed in the template and the metadata is changed in the object.
 func AppOf(object any) *App {
 	switch o := object.(type) {
 	case *appsv1.Deployment:
 		return &App{&o.ObjectMeta, &o.Spec.Template, ptr.Deref(o.Spec.Replicas, 1), o.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType}
 	case *appsv1.DaemonSet:
 		return &App{&o.ObjectMeta, &o.Spec.Template, o.Status.DesiredNumberScheduled, o.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType}
+	case *appsv1.StatefulSet:
+		return &App{&o.ObjectMeta, &o.Spec.Template, ptr.Deref(o.Spec.Replicas, 1), o.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType}
 	}
 	return nil
 }

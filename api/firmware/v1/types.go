@@ -47,7 +47,7 @@ type ReleaseSpec struct {
 
 // Workload is an app of the cluster with the images that a release has for it.
 type Workload struct {
-	// kind of the workload: Deployment or DaemonSet.
+	// kind of the workload: Deployment, DaemonSet or StatefulSet.
 	Kind string `json:"kind" protobuf:"bytes,1,opt,name=kind"`
 	// namespace and name of the workload.
 	Namespace string `json:"namespace" protobuf:"bytes,2,opt,name=namespace"`

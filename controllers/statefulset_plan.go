@@ -1,0 +1,198 @@
+package controllers
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
+)
+
+// ordinalPlan is what a stateful set wants to be done, from what there is. It is a function of its input.
+type ordinalPlan struct {
+	set             *appsv1.StatefulSet
+	current, update string // the revisions that pods had, and are to have
+	now             time.Time
+	start           int
+	slots           []*corev1.Pod // by ordinal, from start; nil where there is none
+	beyond          []*corev1.Pod // one too many, the highest ordinal first
+
+	make   []ordinalMake
+	remove []*corev1.Pod
+	again  time.Duration // when time changes something
+}
+
+// ordinalMake is a pod to be made, of the former template or of the newest.
+type ordinalMake struct {
+	ordinal int
+	former  bool
+}
+
+func newOrdinalPlan(set *appsv1.StatefulSet, current, update string, owned []*corev1.Pod, now time.Time) *ordinalPlan {
+	p := &ordinalPlan{set: set, current: current, update: update, now: now, slots: make([]*corev1.Pod, replicasOf(set))}
+	if o := set.Spec.Ordinals; o != nil {
+		p.start = int(o.Start)
+	}
+	ordinals := map[*corev1.Pod]int{}
+	for _, pod := range owned {
+		n, ok := ordinalOf(set, pod)
+		if ordinals[pod] = n; !ok {
+			continue // it only looks like one of ours
+		}
+		if i := n - p.start; i >= 0 && i < len(p.slots) {
+			p.slots[i] = pod
+		} else {
+			p.beyond = append(p.beyond, pod)
+		}
+	}
+	slices.SortFunc(p.beyond, func(a, b *corev1.Pod) int { return cmp.Compare(ordinals[b], ordinals[a]) })
+	return p
+}
+
+// partition is how many of the lowest ordinals keep the former template: what the set says, and what a rollout in waves does.
+func (p *ordinalPlan) partition() int {
+	n := 0
+	if u := p.set.Spec.UpdateStrategy.RollingUpdate; u != nil {
+		n = int(ptr.Deref(u.Partition, 0))
+	}
+	hold, err := fleetv1.ReadHold(p.set.Annotations)
+	switch {
+	case err != nil: // somebody has meddled with it: nothing goes further than it is
+		return len(p.slots)
+	case hold != nil:
+		n = max(n, len(p.slots)-int(hold.Pods))
+	}
+	return n
+}
+
+// rolls reports whether the set replaces its pods by itself.
+func (p *ordinalPlan) rolls() bool {
+	return p.set.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType
+}
+
+// decide says which pods are to be made and to go. A set that keeps an order does one thing at a time.
+func (p *ordinalPlan) decide() {
+	ordered := p.set.Spec.PodManagementPolicy != appsv1.ParallelPodManagement
+	for i, pod := range p.slots {
+		if p.settle(i, pod) && ordered {
+			return
+		}
+	}
+	for _, pod := range p.beyond {
+		if pod.DeletionTimestamp == nil {
+			p.remove = append(p.remove, pod)
+		}
+		if ordered {
+			return
+		}
+	}
+	if p.rolls() {
+		p.roll()
+	}
+}
+
+// settle sees to it that a slot has a pod that runs. It reports whether there is something to wait for.
+//
+// A pod that does not run and is not of the revision that it should be is replaced at once: upstream's waits for it, for ever if need be.
+func (p *ordinalPlan) settle(i int, pod *corev1.Pod) (wait bool) {
+	former := p.rolls() && i < p.partition()
+	switch {
+	case pod == nil:
+		p.make = append(p.make, ordinalMake{p.start + i, former})
+	case pod.DeletionTimestamp != nil:
+	case pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded:
+		p.remove = append(p.remove, pod)
+	case p.available(pod):
+		return false
+	case p.rolls() && revisionLabel(pod) != p.wanted(former):
+		p.remove = append(p.remove, pod)
+	}
+	return true
+}
+
+func (p *ordinalPlan) wanted(former bool) string {
+	if former {
+		return p.current
+	}
+	return p.update
+}
+
+// roll replaces pods of another revision, the highest ordinal first, as many at a time as may be missing.
+func (p *ordinalPlan) roll() {
+	missing := 1
+	if u := p.set.Spec.UpdateStrategy.RollingUpdate; u != nil && u.MaxUnavailable != nil {
+		if n, err := intstr.GetScaledValueFromIntOrPercent(u.MaxUnavailable, len(p.slots), true); err == nil {
+			missing = max(1, n)
+		}
+	}
+	for _, pod := range p.slots {
+		if pod == nil || pod.DeletionTimestamp != nil || !p.available(pod) {
+			missing--
+		}
+	}
+	for i := len(p.slots) - 1; i >= 0 && missing > 0; i-- {
+		pod := p.slots[i]
+		if pod == nil || pod.DeletionTimestamp != nil || i < p.partition() || revisionLabel(pod) == p.update || slices.Contains(p.remove, pod) {
+			continue
+		}
+		p.remove = append(p.remove, pod)
+		missing--
+	}
+}
+
+// available reports whether a pod has been ready for long enough.
+func (p *ordinalPlan) available(pod *corev1.Pod) bool {
+	since, ready := readySince(pod)
+	if !ready || p.set.Spec.MinReadySeconds == 0 {
+		return ready
+	}
+	left := since.Add(time.Duration(p.set.Spec.MinReadySeconds) * time.Second).Sub(p.now)
+	if left > 0 && (p.again == 0 || left < p.again) {
+		p.again = left
+	}
+	return left <= 0
+}
+
+func (p *ordinalPlan) status() appsv1.StatefulSetStatus {
+	s := appsv1.StatefulSetStatus{
+		ObservedGeneration: p.set.Generation, CurrentRevision: p.current, UpdateRevision: p.update,
+		CollisionCount: p.set.Status.CollisionCount, Conditions: p.set.Status.Conditions,
+	}
+	done := true
+	for _, pod := range slices.Concat(p.slots, p.beyond) {
+		if pod == nil {
+			done = false
+			continue
+		}
+		s.Replicas++
+		available := false
+		if _, ready := readySince(pod); ready {
+			s.ReadyReplicas++
+			if available = p.available(pod); available {
+				s.AvailableReplicas++
+			}
+		}
+		if pod.DeletionTimestamp != nil {
+			done = false
+			continue
+		}
+		if revisionLabel(pod) == p.current {
+			s.CurrentReplicas++
+		}
+		if revisionLabel(pod) == p.update {
+			s.UpdatedReplicas++
+		} else {
+			done = false
+		}
+		done = done && available
+	}
+	if done && p.rolls() && len(p.beyond) == 0 {
+		s.CurrentRevision, s.CurrentReplicas = p.update, s.UpdatedReplicas
+	}
+	return s
+}
