@@ -51,6 +51,11 @@ const (
 	plainSetting = `{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}, data: {colour: plain}}`
 	web          = `{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {replicas: 2, selector: {matchLabels: {app: web}},
   template: {metadata: {labels: {app: web}}, spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: web:1}]}}}}`
+	probe = `{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: probe}, spec: {selector: {matchLabels: {app: probe}},
+  template: {metadata: {labels: {app: probe}}, spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: probe:1}]}}}}`
+	database = `{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: db}, spec: {replicas: 2, serviceName: db, selector: {matchLabels: {app: db}},
+  template: {metadata: {labels: {app: db}}, spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: db:1}]}},
+  volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}}]}}`
 )
 
 // step is one call of kubectl.
@@ -172,6 +177,31 @@ var kubectlSteps = []struct {
 		{"events", "", []string{"ScalingReplicaSet"}},
 		{"delete deployment/web service/web hpa/web --timeout=20s", "", []string{`deployment.apps "web" deleted`}},
 		{"wait --for=delete pod -l app=web --timeout=20s", "", nil},
+	}},
+	{"daemon sets", []step{
+		{"create -f -", probe, []string{"daemonset.apps/probe created"}},
+		{"rollout status daemonset/probe --timeout=20s", "", []string{"successfully rolled out"}},
+		{"set image daemonset/probe c=probe:2", "", []string{"image updated"}},
+		{"rollout status daemonset/probe --timeout=20s", "", []string{"successfully rolled out"}},
+		{"rollout undo daemonset/probe", "", []string{"rolled back"}},
+		{"rollout history daemonset/probe", "", []string{"REVISION", "3"}},
+		{"get daemonset probe -o jsonpath={.spec.template.spec.containers[0].image}/{.status.desiredNumberScheduled}", "", []string{"probe:1/1"}},
+		{"delete daemonset probe --timeout=20s", "", []string{"deleted"}},
+		{"wait --for=delete pod -l app=probe --timeout=20s", "", nil},
+	}},
+	{"stateful sets", []step{
+		{"create -f -", database, []string{"statefulset.apps/db created"}},
+		{"rollout status statefulset/db --timeout=20s", "", []string{"2 new pods have been updated"}},
+		{"set image statefulset/db c=db:2", "", []string{"image updated"}},
+		{"rollout status statefulset/db --timeout=20s", "", []string{"2 new pods have been updated"}},
+		{"get pods -l app=db", "", []string{"db-0", "db-1"}},
+		{"get pvc", "", []string{"data-db-0", "data-db-1", "Bound"}},
+		{"scale statefulset/db --replicas=1", "", []string{"scaled"}},
+		{"wait --for=delete pod/db-1 --timeout=20s", "", nil},
+		{"rollout undo statefulset/db", "", []string{"rolled back"}},
+		{"rollout status statefulset/db --timeout=20s", "", []string{"1 new pods have been updated"}},
+		{"get pod db-0 -o jsonpath={.spec.containers[0].image}/{.spec.hostname}", "", []string{"db:1/db-0"}},
+		{"delete statefulset/db pvc/data-db-0 pvc/data-db-1 --timeout=20s", "", []string{"deleted"}},
 	}},
 	{"nodes", []step{
 		{"create -f -", web, []string{"created"}},
