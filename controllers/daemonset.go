@@ -12,7 +12,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/ptr"
@@ -42,15 +41,7 @@ func (c *Controllers) addDaemonSets() {
 	d := &daemonSetLoop{c: c, nodes: map[string]nodeTraits{}}
 	l := c.newLoop("daemonset", 4, d.reconcile)
 	c.follow(daemonSets, "", keys(l))
-	podReader := d.strays.reader("DaemonSet", daemonSets, l, func(namespace string, set map[string]string) {
-		c.addSelecting(l, daemonSets, namespace, set)
-	})
-	forget := podReader.relist
-	podReader.relist = func() {
-		forget()
-		c.addAll(l, daemonSets)
-	}
-	c.follow(pods, "", podReader)
+	c.followPods(l, &d.strays, "DaemonSet", daemonSets)
 	c.follow(nodes, "", each(func(n *corev1.Node, deleted bool) {
 		if d.note(n, deleted) {
 			c.addAll(l, daemonSets)
@@ -214,19 +205,11 @@ func (d *daemonSetLoop) report(ctx context.Context, ds *appsv1.DaemonSet, hash s
 	if apiequality.Semantic.DeepEqual(status, ds.Status) {
 		return plan.again, nil
 	}
-	_, err := d.c.client.Modify(ctx, key(daemonSets, ds.Namespace, ds.Name), "status", func(object api.Object) error {
-		if object.GetUID() != ds.UID {
-			return errKeep
-		}
+	return plan.again, d.c.writeStatus(ctx, ds, func(object api.Object) {
 		now := object.(*appsv1.DaemonSet)
 		status.CollisionCount = now.Status.CollisionCount
 		now.Status = status
-		return nil
 	})
-	if err != nil && !apierrors.IsNotFound(err) && !errors.Is(err, errKeep) {
-		return 0, fmt.Errorf("write the status: %w", err)
-	}
-	return plan.again, nil
 }
 
 func oneMore(count **int32) { *count = ptr.To(ptr.Deref(*count, 0) + 1) }

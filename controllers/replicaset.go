@@ -72,13 +72,16 @@ func (c *Controllers) addReplicaSets() {
 func (c *Controllers) addReplicas(r *replicaSetLoop) {
 	l := c.newLoop(strings.ToLower(r.of.gvk.Kind), 4, r.reconcile)
 	c.follow(r.of.resource, "", keys(l))
-	podReader := r.strays.reader(r.of.gvk.Kind, r.of.resource, l, func(namespace string, set map[string]string) {
-		c.addSelecting(l, r.of.resource, namespace, set)
-	})
+	c.followPods(l, &r.strays, r.of.gvk.Kind, r.of.resource)
+}
+
+// followPods adds an owner of pods to its loop when one of them changes, and those that may adopt a stray.
+func (c *Controllers) followPods(l *loop, s *strays, kind, resource string) {
+	podReader := s.reader(kind, resource, l, func(namespace string, set map[string]string) { c.addSelecting(l, resource, namespace, set) })
 	forget := podReader.relist
 	podReader.relist = func() {
 		forget()
-		c.addAll(l, r.of.resource)
+		c.addAll(l, resource)
 	}
 	c.follow(pods, "", podReader)
 }
@@ -194,17 +197,22 @@ func (r *replicaSetLoop) report(ctx context.Context, rs replicas, owned []*corev
 	if apiequality.Semantic.DeepEqual(status, rs.Status) {
 		return again, nil
 	}
-	_, err := r.c.client.Modify(ctx, key(r.of.resource, rs.Namespace, rs.Name), "status", func(object api.Object) error {
-		if object.GetUID() != rs.UID {
+	return again, r.c.writeStatus(ctx, rs.owner, func(object api.Object) { r.of.report(object, status) })
+}
+
+// writeStatus changes the status of an object, if it is still the same one.
+func (c *Controllers) writeStatus(ctx context.Context, of api.Object, change func(api.Object)) error {
+	_, err := c.client.Modify(ctx, store.KeyOf(c.reader, of), "status", func(object api.Object) error {
+		if object.GetUID() != of.GetUID() {
 			return errKeep
 		}
-		r.of.report(object, status)
+		change(object)
 		return nil
 	})
 	if err != nil && !apierrors.IsNotFound(err) && !errors.Is(err, errKeep) {
-		return 0, fmt.Errorf("write the status: %w", err)
+		return fmt.Errorf("write the status: %w", err)
 	}
-	return again, nil
+	return nil
 }
 
 func (r *replicaSetLoop) status(rs replicas, owned []*corev1.Pod, failure error) (appsv1.ReplicaSetStatus, time.Duration) {

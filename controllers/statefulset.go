@@ -33,15 +33,7 @@ func (c *Controllers) addStatefulSets() {
 	s := &statefulSetLoop{c: c}
 	l := c.newLoop("statefulset", 4, s.reconcile)
 	c.follow(statefulSets, "", keys(l))
-	podReader := s.strays.reader("StatefulSet", statefulSets, l, func(namespace string, set map[string]string) {
-		c.addSelecting(l, statefulSets, namespace, set)
-	})
-	forget := podReader.relist
-	podReader.relist = func() {
-		forget()
-		c.addAll(l, statefulSets)
-	}
-	c.follow(pods, "", podReader)
+	c.followPods(l, &s.strays, "StatefulSet", statefulSets)
 }
 
 func (s *statefulSetLoop) reconcile(ctx context.Context, k store.Key) (time.Duration, error) {
@@ -198,19 +190,11 @@ func (s *statefulSetLoop) report(ctx context.Context, set *appsv1.StatefulSet, s
 	if apiequality.Semantic.DeepEqual(status, set.Status) {
 		return nil
 	}
-	_, err := s.c.client.Modify(ctx, store.KeyOf(s.c.reader, set), "status", func(object api.Object) error {
-		if object.GetUID() != set.UID {
-			return errKeep
-		}
+	return s.c.writeStatus(ctx, set, func(object api.Object) {
 		now := object.(*appsv1.StatefulSet)
 		status.CollisionCount = now.Status.CollisionCount
 		now.Status = status
-		return nil
 	})
-	if err != nil && !apierrors.IsNotFound(err) && !errors.Is(err, errKeep) {
-		return fmt.Errorf("write the status: %w", err)
-	}
-	return nil
 }
 
 // replicasOf is how many pods a set is to have.
