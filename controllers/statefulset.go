@@ -67,9 +67,12 @@ func (s *statefulSetLoop) reconcile(ctx context.Context, k store.Key) (time.Dura
 	plan.decide()
 	failure := s.carryOut(ctx, set, plan, current, update)
 	owned = store.ListBy[corev1.Pod](s.c.reader, store.OwnerIndex, string(set.UID))
-	plan = newOrdinalPlan(set, current.Name, update.Name, owned, s.c.now())
-	if err := s.report(ctx, set, plan.status()); err != nil {
+	now := newOrdinalPlan(set, current.Name, update.Name, owned, s.c.now())
+	if err := s.report(ctx, set, now.status()); err != nil {
 		return 0, err
+	}
+	if now.again > 0 {
+		plan.wait(now.again)
 	}
 	return plan.again, failure
 }

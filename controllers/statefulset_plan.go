@@ -106,7 +106,11 @@ func (p *ordinalPlan) settle(i int, pod *corev1.Pod) (wait bool) {
 		p.make = append(p.make, ordinalMake{p.start + i, former})
 	case pod.DeletionTimestamp != nil:
 	case pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded:
-		p.remove = append(p.remove, pod)
+		if left := failedPodStays - p.now.Sub(pod.CreationTimestamp.Time); left > 0 {
+			p.wait(left)
+		} else {
+			p.remove = append(p.remove, pod)
+		}
 	case p.available(pod):
 		return false
 	case p.rolls() && revisionLabel(pod) != p.wanted(former):
@@ -152,10 +156,16 @@ func (p *ordinalPlan) available(pod *corev1.Pod) bool {
 		return ready
 	}
 	left := since.Add(time.Duration(p.set.Spec.MinReadySeconds) * time.Second).Sub(p.now)
-	if left > 0 && (p.again == 0 || left < p.again) {
-		p.again = left
+	if left > 0 {
+		p.wait(left)
 	}
 	return left <= 0
+}
+
+func (p *ordinalPlan) wait(d time.Duration) {
+	if p.again == 0 || d < p.again {
+		p.again = d
+	}
 }
 
 func (p *ordinalPlan) status() appsv1.StatefulSetStatus {

@@ -173,6 +173,24 @@ func TestStatefulSetComesBackFromABadTemplate(t *testing.T) {
 	})
 }
 
+// A pod that a device refuses is made again, but not over and over.
+func TestStatefulSetReplacesWhatFailed(t *testing.T) {
+	inCluster(t, 1, func(c *cluster) {
+		c.create(newStatefulSet(1))
+		c.after(3 * time.Second)
+		first := c.pods()[0]
+		c.modify(store.KeyOf(c.durable, first), "status", func(o api.Object) { o.(*corev1.Pod).Status.Phase = corev1.PodFailed })
+		c.after(10 * time.Second)
+		if all := c.pods(); len(all) != 1 || all[0].UID != first.UID {
+			t.Errorf("%d pods after ten seconds", len(all))
+		}
+		c.after(30 * time.Second)
+		if all := c.pods(); len(all) != 1 || all[0].UID == first.UID || all[0].Status.Phase != corev1.PodRunning {
+			t.Errorf("%d pods", len(all))
+		}
+	})
+}
+
 // A pod of a device that is away is not made again elsewhere: it may still be running there.
 func TestStatefulSetNeverRunsAPodTwice(t *testing.T) {
 	inCluster(t, 3, func(c *cluster) {
