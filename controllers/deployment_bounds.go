@@ -3,6 +3,7 @@ package controllers
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"strconv"
 
@@ -100,8 +101,8 @@ func (r *rollout) resize(ctx context.Context) error {
 	return r.resizeAll(ctx, active)
 }
 
-// resizeAll shares the new size among the replica sets as the old one was, the largest first; what rounding leaves goes
-// there too.
+// resizeAll shares the new size among the replica sets as the old one was, rounded to the nearest, the largest first; what is left then goes
+// there too. That is upstream's arithmetic.
 func (r *rollout) resizeAll(ctx context.Context, active []*appsv1.ReplicaSet) error {
 	slices.SortStableFunc(active, func(a, b *appsv1.ReplicaSet) int { return cmp.Or(cmp.Compare(size(b), size(a)), olderSet(b, a)) })
 	surge, _ := r.bounds()
@@ -113,12 +114,18 @@ func (r *rollout) resizeAll(ctx context.Context, active []*appsv1.ReplicaSet) er
 		goal += surge
 	}
 	wants := make([]int32, len(active))
-	given := int32(0)
+	left := goal - total
 	for i, set := range active {
-		wants[i] = int32(int64(size(set)) * int64(goal) / int64(total))
-		given += wants[i]
+		more := int32(math.Round(float64(size(set))*float64(goal)/float64(total))) - size(set)
+		if left > 0 {
+			more = min(more, left)
+		} else {
+			more = max(more, left)
+		}
+		wants[i] = size(set) + more
+		left -= more
 	}
-	wants[0] += goal - given
+	wants[0] = max(0, wants[0]+left)
 	for i, set := range active {
 		if err := r.scale(ctx, set, wants[i]); err != nil {
 			return err

@@ -286,6 +286,32 @@ func TestResizeInMidRolloutKeepsProportions(t *testing.T) {
 	})
 }
 
+// Shares are rounded to the nearest, as upstream's are.
+func TestResizeRoundsShares(t *testing.T) {
+	inCluster(t, 5, func(c *cluster) {
+		c.mu.Lock()
+		c.notRead = func(p *corev1.Pod) bool { return p.Spec.Containers[0].Image == "broken" }
+		c.mu.Unlock()
+		c.create(newDeployment("web", 10, func(d *appsv1.Deployment) {
+			d.Spec.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: ptr.To(intstr.FromInt32(3)), MaxUnavailable: ptr.To(intstr.FromInt32(2))}
+		}))
+		c.after(5 * time.Second)
+		c.setImage("web", "broken") // stops at 8 old, 5 new
+		c.after(5 * time.Second)
+		c.resize("web", 30)
+		c.after(5 * time.Second)
+		fresh := 0
+		for _, pod := range alive(c.pods()) {
+			if pod.Spec.Containers[0].Image == "broken" {
+				fresh++
+			}
+		}
+		if n := len(alive(c.pods())); n != 33 || fresh != 13 {
+			t.Errorf("%d pods, %d of them new; want 33 and 13", n, fresh)
+		}
+	})
+}
+
 func TestHistoryIsTrimmed(t *testing.T) {
 	inCluster(t, 3, func(c *cluster) {
 		c.create(newDeployment("web", 2, func(d *appsv1.Deployment) { d.Spec.RevisionHistoryLimit = ptr.To[int32](2) }))

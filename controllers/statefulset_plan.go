@@ -83,8 +83,9 @@ func (p *ordinalPlan) decide() {
 			return
 		}
 	}
+	sick := p.firstSick()
 	for _, pod := range p.beyond {
-		if pod.DeletionTimestamp == nil {
+		if _, ready := readySince(pod); pod.DeletionTimestamp == nil && (ready || !ordered || pod == sick) {
 			p.remove = append(p.remove, pod)
 		}
 		if ordered {
@@ -96,9 +97,25 @@ func (p *ordinalPlan) decide() {
 	}
 }
 
+// firstSick is the pod with the lowest ordinal of those that are not ready; nil if all are. A set that keeps an order gets no smaller beyond it, as with
+// upstream.
+func (p *ordinalPlan) firstSick() *corev1.Pod {
+	beyond := slices.Clone(p.beyond)
+	slices.Reverse(beyond)
+	for _, pod := range slices.Concat(p.slots, beyond) {
+		if pod == nil {
+			continue
+		}
+		if _, ready := readySince(pod); !ready {
+			return pod
+		}
+	}
+	return nil
+}
+
 // settle sees to it that a slot has a pod that runs. It reports whether there is something to wait for.
 //
-// A pod that does not run and is not of the revision that it should be is replaced at once: upstream's waits for it, for ever if need be.
+// A pod that does not run, and is of a template that never was all pods' and is not to be, is replaced at once: upstream's waits for it, for ever if need be.
 func (p *ordinalPlan) settle(i int, pod *corev1.Pod) (wait bool) {
 	former := p.rolls() && i < p.partition()
 	switch {
@@ -113,17 +130,10 @@ func (p *ordinalPlan) settle(i int, pod *corev1.Pod) (wait bool) {
 		}
 	case p.available(pod):
 		return false
-	case p.rolls() && revisionLabel(pod) != p.wanted(former):
+	case p.rolls() && !isOf(pod, p.current) && !isOf(pod, p.update):
 		p.remove = append(p.remove, pod)
 	}
 	return true
-}
-
-func (p *ordinalPlan) wanted(former bool) string {
-	if former {
-		return p.current
-	}
-	return p.update
 }
 
 // roll replaces pods of another revision, the highest ordinal first, as many at a time as may be missing.

@@ -173,6 +173,28 @@ func TestStatefulSetComesBackFromABadTemplate(t *testing.T) {
 	})
 }
 
+// A set in order gets no smaller past a pod that is not ready: its peers may still need the ones before it.
+func TestStatefulSetStopsAtWhatIsSick(t *testing.T) {
+	inCluster(t, 3, func(c *cluster) {
+		c.create(newStatefulSet(3))
+		c.after(10 * time.Second)
+		c.setCut("n0", true)
+		c.setCut("n1", true)
+		c.setCut("n2", true)
+		c.after(2 * time.Minute) // all are taken for not ready
+		c.changeSet(func(s *appsv1.StatefulSet) { s.Spec.Replicas = ptr.To[int32](0) })
+		c.after(time.Minute)
+		if got := c.ordinals(); strings.Contains(got, "2=1?!") || strings.Contains(got, "1=1?!") {
+			t.Error(got)
+		}
+		for _, node := range []string{"n0", "n1", "n2"} {
+			c.setCut(node, false)
+		}
+		c.after(time.Minute)
+		c.mustHave("")
+	})
+}
+
 // A pod that a device refuses is made again, but not over and over.
 func TestStatefulSetReplacesWhatFailed(t *testing.T) {
 	inCluster(t, 1, func(c *cluster) {
