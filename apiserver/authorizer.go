@@ -13,13 +13,14 @@ import (
 // Authorizer decides who may do what: administrators and servers everything, devices what their pods need, and everybody what
 // their roles say.
 type Authorizer struct {
-	roles *rbac.Index
-	nodes *nodes.Authorizer
+	durable *store.Store
+	roles   *rbac.Index
+	nodes   *nodes.Authorizer
 }
 
 // NewAuthorizer returns an authorizer by the roles that are in the durable store.
 func NewAuthorizer(durable *store.Store) *Authorizer {
-	return &Authorizer{roles: rbac.NewIndex(durable), nodes: nodes.New(durable)}
+	return &Authorizer{durable: durable, roles: rbac.NewIndex(durable), nodes: nodes.New(durable)}
 }
 
 // Authorize implements access.Authorizer.
@@ -39,8 +40,8 @@ func (z *Authorizer) Authorize(ctx context.Context, a *access.Attributes) (allow
 	return false, strings.TrimSuffix(reason+", "+why, ", ")
 }
 
-// Guards look at what users write: that it grants nobody more than the user may grant, and is a device's own, and that certificates
-// are approved and signed by those who may.
+// Guards look at what users write: that it grants nobody more than the user may grant, and is a device's own, that certificates
+// are approved and signed by those who may, and that policies read nothing that their authors may not.
 func (z *Authorizer) Guards() []store.Admitter {
-	return []store.Admitter{rbac.NoEscalation(z.roles, z), nodes.Guard(), signerGuard(z)}
+	return []store.Admitter{rbac.NoEscalation(z.roles, z), nodes.Guard(), signerGuard(z), paramGuard(z)}
 }
