@@ -46,10 +46,8 @@ func (s *Server) customKind(req *request) *api.Kind {
 
 // KindOf finds a kind that is served, of this server's own or of a definition; nil if there is none.
 func KindOf(durable *store.Store, gvk schema.GroupVersionKind) *api.Kind {
-	for _, kind := range api.Kinds() {
-		if kind.GVK == gvk {
-			return kind
-		}
+	if kind := api.ByGVK(gvk); kind != nil {
+		return kind
 	}
 	for _, d := range durable.Definitions() {
 		for _, v := range d.Served {

@@ -401,6 +401,12 @@ func (c *cluster) eventReasons() string {
 	return strings.Join(reasons, " ")
 }
 
+func newTemplate(set map[string]string, image string) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: set}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: image}}},
+	}
+}
+
 func newDeployment(name string, replicas int32, change ...func(*appsv1.Deployment)) *appsv1.Deployment {
 	set := map[string]string{"app": name}
 	d := &appsv1.Deployment{
@@ -408,10 +414,7 @@ func newDeployment(name string, replicas int32, change ...func(*appsv1.Deploymen
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &replicas,
 			Selector: &metav1.LabelSelector{MatchLabels: set},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: set},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "app:1"}}},
-			},
+			Template: newTemplate(set, "app:1"),
 		},
 	}
 	for _, f := range change {

@@ -13,8 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/utils/ptr"
 
 	"github.com/shoal-edge/shoal/api"
 	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
@@ -75,47 +73,42 @@ func (d *daemonSetLoop) reconcile(ctx context.Context, k store.Key) (time.Durati
 		return 0, nil // it would take all pods
 	}
 	owned, err := claim[corev1.Pod](ctx, d.c, &d.strays, ds, selector)
+	if err != nil || ds.DeletionTimestamp != nil {
+		return 0, err
+	}
+	revision, err := d.c.revise(ctx, &history{
+		owner: ds, template: &ds.Spec.Template, limit: ds.Spec.RevisionHistoryLimit, collisions: ds.Status.CollisionCount,
+		count: func(o api.Object) { oneMore(&o.(*appsv1.DaemonSet).Status.CollisionCount) },
+		used:  func(r *appsv1.ControllerRevision) bool { return anyOf(owned, hashOf(r)) },
+	})
 	if err != nil {
 		return 0, err
 	}
-	hash, failure := "", error(nil)
-	var again time.Duration
-	if ds.DeletionTimestamp == nil {
-		revision, err := d.c.revise(ctx, &history{
-			owner: ds, template: &ds.Spec.Template, limit: ds.Spec.RevisionHistoryLimit, collisions: ds.Status.CollisionCount,
-			count: func(o api.Object) { oneMore(&o.(*appsv1.DaemonSet).Status.CollisionCount) },
-			used: func(r *appsv1.ControllerRevision) bool {
-				return slices.ContainsFunc(owned, func(pod *corev1.Pod) bool { return isOf(pod, hashOf(r)) })
-			},
-		})
-		if err != nil {
-			return 0, err
-		}
-		hash = hashOf(revision)
-		again, failure = d.manage(ctx, ds, hash, owned)
-		owned = store.ListBy[corev1.Pod](d.c.reader, store.OwnerIndex, string(ds.UID))
-	}
-	later, err := d.report(ctx, ds, hash, owned)
-	if err != nil {
+	all := store.List[corev1.Node](d.c.reader, "")
+	plan := newDaemonPlan(ds, hashOf(revision), all, owned, d.c.now())
+	plan.decide()
+	failure := d.carryOut(ctx, ds, plan)
+	now := newDaemonPlan(ds, plan.hash, all, store.ListBy[corev1.Pod](d.c.reader, store.OwnerIndex, string(ds.UID)), d.c.now())
+	if err := d.report(ctx, ds, now.status()); err != nil {
 		return 0, err
 	}
-	if again == 0 || later > 0 && later < again {
-		again = later
-	}
-	return again, failure
+	plan.after(now.again)
+	return plan.again, failure
 }
 
-// manage makes and deletes pods.
-func (d *daemonSetLoop) manage(ctx context.Context, ds *appsv1.DaemonSet, hash string, owned []*corev1.Pod) (time.Duration, error) {
-	plan := newDaemonPlan(ds, hash, store.List[corev1.Node](d.c.reader, ""), owned, d.c.now())
-	plan.decide()
+// carryOut makes and deletes pods.
+func (d *daemonSetLoop) carryOut(ctx context.Context, ds *appsv1.DaemonSet, plan *daemonPlan) error {
 	err := d.c.deletePods(ctx, ds, plan.remove)
-	former, formerHash := d.former(ds, plan.hold)
+	newest, hash := &ds.Spec.Template, plan.hash
+	former, formerHash := newest, hash
 	older := plan.former()
+	if older > 0 {
+		former, formerHash = d.former(ds, plan.hold)
+	}
 	var group errgroup.Group
 	group.SetLimit(podWritesAtOnce)
 	for i, node := range plan.make[:min(len(plan.make), maxPodWrites)] {
-		template := daemonTemplate(&ds.Spec.Template, hash, node)
+		template := daemonTemplate(newest, hash, node)
 		if i < older {
 			template = daemonTemplate(former, formerHash, node)
 		}
@@ -127,22 +120,20 @@ func (d *daemonSetLoop) manage(ctx context.Context, ds *appsv1.DaemonSet, hash s
 			return err
 		})
 	}
-	return plan.again, errors.Join(err, group.Wait())
+	return errors.Join(err, group.Wait())
 }
 
 // former is the template that a rollout in waves holds on to, and its hash.
 func (d *daemonSetLoop) former(ds *appsv1.DaemonSet, hold *fleetv1.Hold) (*corev1.PodTemplateSpec, string) {
 	t := ds.Spec.Template.DeepCopy()
-	if hold != nil {
-		waves.SetImages(&t.Spec, hold.Former)
-	}
+	waves.SetImages(&t.Spec, hold.Former)
 	return t, hashOf(revisionOf(d.c.reader, ds, t))
 }
 
 // daemonTemplate is what a daemon set's pod on a node is made of.
 func daemonTemplate(of *corev1.PodTemplateSpec, hash, node string) *corev1.PodTemplateSpec {
 	t := of.DeepCopy()
-	t.Labels = withLabel(t.Labels, appsv1.DefaultDaemonSetUniqueLabelKey, hash)
+	t.Labels = withLabel(t.Labels, appsv1.ControllerRevisionHashLabelKey, hash)
 	t.Spec.Tolerations = append(t.Spec.Tolerations, daemonTolerations(&t.Spec)...)
 	pinTo(&t.Spec, node)
 	return t
@@ -198,23 +189,13 @@ func pinnedTo(pod *corev1.Pod) string {
 	return ""
 }
 
-// report writes the status, and returns when a pod that is ready will count as available.
-func (d *daemonSetLoop) report(ctx context.Context, ds *appsv1.DaemonSet, hash string, owned []*corev1.Pod) (time.Duration, error) {
-	plan := newDaemonPlan(ds, hash, store.List[corev1.Node](d.c.reader, ""), owned, d.c.now())
-	status := plan.status()
+func (d *daemonSetLoop) report(ctx context.Context, ds *appsv1.DaemonSet, status appsv1.DaemonSetStatus) error {
 	if apiequality.Semantic.DeepEqual(status, ds.Status) {
-		return plan.again, nil
+		return nil
 	}
-	return plan.again, d.c.writeStatus(ctx, ds, func(object api.Object) {
+	return d.c.writeStatus(ctx, ds, func(object api.Object) {
 		now := object.(*appsv1.DaemonSet)
 		status.CollisionCount = now.Status.CollisionCount
 		now.Status = status
 	})
-}
-
-func oneMore(count **int32) { *count = ptr.To(ptr.Deref(*count, 0) + 1) }
-
-// isOf reports whether a pod was made of the template with a hash.
-func isOf(pod *corev1.Pod, hash string) bool {
-	return hash != "" && labels.Set(pod.Labels).Get(appsv1.DefaultDaemonSetUniqueLabelKey) == hash
 }

@@ -16,10 +16,6 @@ import (
 	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
 )
 
-// failedPodStays is how long a pod that has failed is left to be looked at before another one is made, so that one that a device refuses is not
-// made over and over.
-const failedPodStays = 30 * time.Second
-
 // daemonPlan is what a daemon set wants to be done, from what there is. It is a function of its input.
 type daemonPlan struct {
 	ds     *appsv1.DaemonSet
@@ -31,7 +27,7 @@ type daemonPlan struct {
 	hold   *fleetv1.Hold
 	make   []string // the nodes that get a pod
 	remove []*corev1.Pod
-	again  time.Duration // when time changes something
+	wakeUp
 }
 
 // daemonPlace is a node, or the name of one that there is no more, and the daemon set's pods there.
@@ -74,7 +70,7 @@ func newDaemonPlan(ds *appsv1.DaemonSet, hash string, nodes []*corev1.Node, owne
 		switch {
 		case pod.DeletionTimestamp != nil:
 			at.leaving = append(at.leaving, pod)
-		case pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded:
+		case ended(pod):
 			at.ended = append(at.ended, pod)
 		case isOf(pod, hash):
 			at.newer = append(at.newer, pod)
@@ -122,6 +118,11 @@ func (p *daemonPlan) wanted() int {
 	return n
 }
 
+// reachable are the nodes that should have a pod and can be told so.
+func (p *daemonPlan) reachable() []*daemonPlace {
+	return slices.DeleteFunc(slices.Clone(p.places), func(at *daemonPlace) bool { return !at.wanted || at.away })
+}
+
 // bounds are how many nodes may have no pod that is available because of an update, and how many may have two.
 func (p *daemonPlan) bounds() (unavailable, surge int) {
 	u := p.ds.Spec.UpdateStrategy.RollingUpdate
@@ -160,11 +161,9 @@ func (p *daemonPlan) settle(at *daemonPlace) {
 		return
 	}
 	for _, pod := range at.ended {
-		if left := failedPodStays - p.now.Sub(pod.CreationTimestamp.Time); left > 0 {
-			p.wait(left)
-			continue
+		if p.mayGo(pod, p.now) {
+			p.remove = append(p.remove, pod)
 		}
-		p.remove = append(p.remove, pod)
 	}
 	_, surge := p.bounds()
 	extra := func(of []*corev1.Pod) []*corev1.Pod { // all but the oldest
@@ -232,15 +231,15 @@ func (p *daemonPlan) update() {
 			if more--; more < 0 {
 				continue
 			}
-			if surge > 0 && !at.away {
-				p.surge(at) // what does not work is not missed, but the new one may come first
+			if !at.away {
+				unavailable-- // it is missed already, whatever becomes of it
 			}
 			p.remove = append(p.remove, at.old[0])
 		case len(at.old) > 0 && len(at.newer) > 0:
 			surge--
 		case len(at.old) > 0:
 			ready = append(ready, at)
-		case !works && at.wanted && !at.away:
+		case !works && !at.away:
 			unavailable--
 		}
 	}
@@ -263,23 +262,8 @@ func (p *daemonPlan) surge(at *daemonPlace) {
 	}
 }
 
-// available reports whether a pod has been ready for long enough.
 func (p *daemonPlan) available(pod *corev1.Pod) bool {
-	since, ready := readySince(pod)
-	if !ready || p.ds.Spec.MinReadySeconds == 0 {
-		return ready
-	}
-	left := since.Add(time.Duration(p.ds.Spec.MinReadySeconds) * time.Second).Sub(p.now)
-	if left > 0 {
-		p.wait(left)
-	}
-	return left <= 0
-}
-
-func (p *daemonPlan) wait(d time.Duration) {
-	if p.again == 0 || d < p.again {
-		p.again = d
-	}
+	return p.wakeUp.available(pod, p.ds.Spec.MinReadySeconds, p.now)
 }
 
 // status counts nodes. Of several pods on one, the oldest counts, and for an update the new one.

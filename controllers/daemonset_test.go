@@ -25,10 +25,7 @@ func newDaemonSet(change ...func(*appsv1.DaemonSet)) *appsv1.DaemonSet {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "probe"},
 		Spec: appsv1.DaemonSetSpec{
 			Selector: &metav1.LabelSelector{MatchLabels: set},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: set},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "probe:1"}}},
-			},
+			Template: newTemplate(set, "probe:1"),
 		},
 	}
 	for _, f := range change {
@@ -168,10 +165,21 @@ func TestDaemonSetUpdates(t *testing.T) {
 	})
 }
 
+// everywhere is a daemon set that tolerates whatever ails a device, as those of networks and hardware do.
+func everywhere(ds *appsv1.DaemonSet) {
+	ds.Spec.Template.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+}
+
 // A device that is away for days must not hold up the others, and gets what it missed when it is back.
 func TestDaemonSetUpdatesAroundWhoIsAway(t *testing.T) {
+	for _, change := range []func(*appsv1.DaemonSet){func(*appsv1.DaemonSet) {}, everywhere} {
+		aroundWhoIsAway(t, change)
+	}
+}
+
+func aroundWhoIsAway(t *testing.T, change func(*appsv1.DaemonSet)) {
 	inCluster(t, 3, func(c *cluster) {
-		c.create(newDaemonSet())
+		c.create(newDaemonSet(change))
 		c.after(3 * time.Second)
 		c.setCut("n1", true)
 		c.after(time.Minute)
@@ -183,6 +191,28 @@ func TestDaemonSetUpdatesAroundWhoIsAway(t *testing.T) {
 		c.setCut("n1", false)
 		c.after(30 * time.Second)
 		c.mustBe("n0=2 n1=2 n2=2")
+	})
+}
+
+// A pod that does not run is replaced at once, but it is one of those that may be missing: no other one goes for it.
+func TestDaemonSetUpdateCountsWhatIsBroken(t *testing.T) {
+	inCluster(t, 3, func(c *cluster) {
+		c.create(newDaemonSet())
+		c.after(3 * time.Second)
+		broken := c.running()[0]
+		c.mu.Lock()
+		c.notRead = func(p *corev1.Pod) bool { return p.UID == broken.UID || p.Spec.Containers[0].Image == "probe:2" }
+		c.mu.Unlock()
+		c.modify(store.KeyOf(c.durable, broken), "status", func(o api.Object) {
+			setPodCondition(&o.(*corev1.Pod).Status, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse})
+		})
+		end := c.bounds(3, 2)
+		c.changeDaemonSet(func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.Containers[0].Image = "probe:2" })
+		c.after(30 * time.Second)
+		end()
+		if all := c.pods(); len(c.running()) != 2 || len(all) != 3 {
+			t.Errorf("%d pods, of which %d run: %s", len(all), len(c.running()), c.where())
+		}
 	})
 }
 

@@ -157,7 +157,7 @@ func (r *rollout) recreate(ctx context.Context) error {
 			}
 		}
 		for _, pod := range store.ListBy[corev1.Pod](r.d.c.reader, store.OwnerIndex, string(set.UID)) {
-			waiting = waiting || pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
+			waiting = waiting || !ended(pod)
 		}
 	}
 	if waiting {

@@ -90,7 +90,7 @@ func factsOf(pod *corev1.Pod) facts {
 
 // behind reports whether a pod can be behind a service, now or when it is ready.
 func behind(pod *corev1.Pod) bool {
-	return pod.Status.PodIP != "" && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
+	return pod.Status.PodIP != "" && !ended(pod)
 }
 
 func (c *Controllers) keepEndpoints(ctx context.Context, k store.Key) error {

@@ -150,3 +150,14 @@ func (c *Controllers) forget(ctx context.Context, h *history, older []*appsv1.Co
 	}
 	return nil
 }
+
+func oneMore(count **int32) { *count = ptr.To(ptr.Deref(*count, 0) + 1) }
+
+// isOf reports whether a pod was made of the revision with a hash.
+func isOf(pod *corev1.Pod, hash string) bool {
+	return hash != "" && pod.Labels[appsv1.ControllerRevisionHashLabelKey] == hash
+}
+
+func anyOf(pods []*corev1.Pod, hash string) bool {
+	return slices.ContainsFunc(pods, func(pod *corev1.Pod) bool { return isOf(pod, hash) })
+}

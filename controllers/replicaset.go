@@ -143,7 +143,7 @@ func (r *replicaSetLoop) reconcile(ctx context.Context, k store.Key) (time.Durat
 // alive are the pods that count as replicas: a terminating one is replaced at once.
 func alive(owned []*corev1.Pod) []*corev1.Pod {
 	return slices.DeleteFunc(slices.Clone(owned), func(p *corev1.Pod) bool {
-		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+		return p.DeletionTimestamp != nil || ended(p)
 	})
 }
 
@@ -218,27 +218,22 @@ func (c *Controllers) writeStatus(ctx context.Context, of api.Object, change fun
 func (r *replicaSetLoop) status(rs replicas, owned []*corev1.Pod, failure error) (appsv1.ReplicaSetStatus, time.Duration) {
 	status := appsv1.ReplicaSetStatus{ObservedGeneration: rs.Generation, Conditions: slices.Clone(rs.Status.Conditions)}
 	template := labels.SelectorFromSet(rs.Spec.Template.Labels)
-	var again time.Duration
+	var w wakeUp
 	for _, pod := range alive(owned) {
 		status.Replicas++
 		if template.Matches(labels.Set(pod.Labels)) {
 			status.FullyLabeledReplicas++
 		}
-		since, ready := readySince(pod)
-		if !ready {
-			continue
+		if _, ready := readySince(pod); ready {
+			status.ReadyReplicas++
 		}
-		status.ReadyReplicas++
-		left := since.Add(time.Duration(rs.Spec.MinReadySeconds) * time.Second).Sub(r.c.now())
-		if rs.Spec.MinReadySeconds == 0 || left <= 0 {
+		if w.available(pod, rs.Spec.MinReadySeconds, r.c.now()) {
 			status.AvailableReplicas++
-		} else if again == 0 || left < again {
-			again = left
 		}
 	}
 	terminating := int32(0)
 	for _, pod := range owned {
-		if pod.DeletionTimestamp != nil && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+		if pod.DeletionTimestamp != nil && !ended(pod) {
 			terminating++
 		}
 	}
@@ -246,7 +241,7 @@ func (r *replicaSetLoop) status(rs replicas, owned []*corev1.Pod, failure error)
 		status.TerminatingReplicas = &terminating
 	}
 	status.Conditions = withFailure(status.Conditions, failure, metav1.NewTime(r.c.now()))
-	return status, again
+	return status, w.again
 }
 
 func withFailure(conditions []appsv1.ReplicaSetCondition, failure error, now metav1.Time) []appsv1.ReplicaSetCondition {
@@ -261,14 +256,4 @@ func withFailure(conditions []appsv1.ReplicaSetCondition, failure error, now met
 		})
 	}
 	return conditions
-}
-
-// readySince tells whether a pod is ready, and since when.
-func readySince(pod *corev1.Pod) (time.Time, bool) {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.LastTransitionTime.Time, c.Status == corev1.ConditionTrue
-		}
-	}
-	return time.Time{}, false
 }

@@ -102,6 +102,11 @@ func (r *rolloutLoop) workload(rollout *fleetv1.Rollout, of *firmwarev1.Workload
 		return w
 	}
 	w.Look(app)
+	var daemons *daemonPlan
+	if of.Kind == "DaemonSet" {
+		daemons = r.daemons(of)
+		w.Pods = int32(len(daemons.reachable()))
+	}
 	if w.Hold != nil && w.Hold.UID != string(rollout.UID) {
 		other, ok := store.Get[fleetv1.Rollout](r.c.reader, "", w.Hold.Rollout)
 		if w.Hold.Rollout != rollout.Name && (!ok || string(other.UID) != w.Hold.UID) {
@@ -114,7 +119,7 @@ func (r *rolloutLoop) workload(rollout *fleetv1.Rollout, of *firmwarev1.Workload
 	}
 	switch of.Kind {
 	case "DaemonSet":
-		r.lookAtDaemons(&w, of)
+		r.lookAtDaemons(&w, daemons)
 	case "StatefulSet":
 		r.lookAtOrdinals(&w, of)
 	default:
@@ -143,21 +148,20 @@ func (r *rolloutLoop) lookAtReplicas(w *waves.Workload, of *firmwarev1.Workload)
 	}
 }
 
-// lookAtDaemons counts the pods of a daemon set that have its newest template. Devices that cannot be reached are no part of a wave: they hear of the release
-// when they are back.
-func (r *rolloutLoop) lookAtDaemons(w *waves.Workload, of *firmwarev1.Workload) {
+// daemons is how a daemon set stands; there is nothing of one that is gone.
+func (r *rolloutLoop) daemons(of *firmwarev1.Workload) *daemonPlan {
 	d, ok := store.Get[appsv1.DaemonSet](r.c.reader, of.Namespace, of.Name)
 	if !ok {
-		return
+		return &daemonPlan{}
 	}
-	plan := newDaemonPlan(d, hashOf(revisionOf(r.c.reader, d, &d.Spec.Template)), store.List[corev1.Node](r.c.reader, ""),
+	return newDaemonPlan(d, hashOf(revisionOf(r.c.reader, d, &d.Spec.Template)), store.List[corev1.Node](r.c.reader, ""),
 		store.ListBy[corev1.Pod](r.c.reader, store.OwnerIndex, string(d.UID)), r.c.now())
-	w.Pods = 0
-	for _, at := range plan.places {
-		if !at.wanted || at.away {
-			continue
-		}
-		w.Pods++
+}
+
+// lookAtDaemons counts the pods of a daemon set that have its newest template. Devices that cannot be reached are no part of a wave: they hear of the release
+// when they are back.
+func (r *rolloutLoop) lookAtDaemons(w *waves.Workload, plan *daemonPlan) {
+	for _, at := range plan.reachable() {
 		for _, pod := range at.newer {
 			r.lookAtPod(w, pod, plan.available)
 		}

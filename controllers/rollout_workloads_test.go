@@ -25,9 +25,14 @@ func (c *cluster) appRelease(change ...func(*firmwarev1.Release)) {
 	c.create(newDeployment("web", 10))
 	c.after(time.Minute)
 	c.mustBeDone("web", 10)
+	c.release("Deployment", "web", change...)
+}
+
+// release makes a release of a new image for a workload, and a rollout of it.
+func (c *cluster) release(kind, name string, change ...func(*firmwarev1.Release)) {
 	release := &firmwarev1.Release{ObjectMeta: metav1.ObjectMeta{Name: "r2"}, Spec: firmwarev1.ReleaseSpec{
 		Version: "2", Counter: 2, Workloads: []firmwarev1.Workload{{
-			Kind: "Deployment", Namespace: "default", Name: "web", Images: []firmwarev1.ContainerImage{{Container: "main", Image: newImage}},
+			Kind: kind, Namespace: "default", Name: name, Images: []firmwarev1.ContainerImage{{Container: "main", Image: newImage}},
 		}},
 	}}
 	for _, f := range change {
@@ -279,21 +284,16 @@ func TestFirmwareAndAppAreOneRelease(t *testing.T) {
 }
 
 // daemonRelease makes a daemon set that runs on all devices, and a release and a rollout with a new image for it.
-func (c *cluster) daemonRelease(ready int) {
-	c.create(newDaemonSet(func(ds *appsv1.DaemonSet) {
+func (c *cluster) daemonRelease(ready int, change ...func(*appsv1.DaemonSet)) {
+	c.create(newDaemonSet(append(change, func(ds *appsv1.DaemonSet) {
 		ds.Spec.Template.Spec.Containers[0].Image = "app:1"
 		ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxUnavailable: ptr.To(intstr.FromInt32(4))}
-	}))
+	})...))
 	c.after(time.Minute)
 	if got := c.daemonSet().Status.NumberAvailable; int(got) != ready {
 		c.Fatalf("%d pods are available", got)
 	}
-	c.create(&firmwarev1.Release{ObjectMeta: metav1.ObjectMeta{Name: "r2"}, Spec: firmwarev1.ReleaseSpec{
-		Version: "2", Counter: 2, Workloads: []firmwarev1.Workload{{
-			Kind: "DaemonSet", Namespace: "default", Name: "probe", Images: []firmwarev1.ContainerImage{{Container: "main", Image: newImage}},
-		}},
-	}})
-	c.create(&fleetv1.Rollout{ObjectMeta: metav1.ObjectMeta{Name: "up"}, Spec: fleetv1.RolloutSpec{Release: "r2", Waves: quickWaves()}})
+	c.release("DaemonSet", "probe")
 }
 
 func TestDaemonSetInWaves(t *testing.T) {
@@ -333,10 +333,16 @@ func TestDaemonSetInWaves(t *testing.T) {
 
 // A device that is away is no part of a wave, and gets the release when it is back.
 func TestDaemonSetInWavesAroundWhoIsAway(t *testing.T) {
+	for _, change := range []func(*appsv1.DaemonSet){func(*appsv1.DaemonSet) {}, everywhere} {
+		wavesAroundWhoIsAway(t, change)
+	}
+}
+
+func wavesAroundWhoIsAway(t *testing.T, change func(*appsv1.DaemonSet)) {
 	inCluster(t, 10, func(c *cluster) {
 		c.setCut("n0", true)
 		c.after(2 * time.Minute)
-		c.daemonRelease(9)
+		c.daemonRelease(9, change)
 		c.after(10 * time.Minute)
 		c.mustStand(fleetv1.Completed, 2, 9)
 		c.setCut("n0", false)

@@ -15,7 +15,6 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/utils/ptr"
 
 	"github.com/shoal-edge/shoal/api"
@@ -53,7 +52,7 @@ func (s *statefulSetLoop) reconcile(ctx context.Context, k store.Key) (time.Dura
 		owner: set, template: &set.Spec.Template, limit: set.Spec.RevisionHistoryLimit, collisions: set.Status.CollisionCount,
 		count: func(o api.Object) { oneMore(&o.(*appsv1.StatefulSet).Status.CollisionCount) },
 		used: func(r *appsv1.ControllerRevision) bool {
-			return r.Name == set.Status.CurrentRevision || slices.ContainsFunc(owned, func(pod *corev1.Pod) bool { return isOf(pod, r.Name) })
+			return r.Name == set.Status.CurrentRevision || anyOf(owned, r.Name)
 		},
 	})
 	if err != nil {
@@ -71,9 +70,7 @@ func (s *statefulSetLoop) reconcile(ctx context.Context, k store.Key) (time.Dura
 	if err := s.report(ctx, set, now.status()); err != nil {
 		return 0, err
 	}
-	if now.again > 0 {
-		plan.wait(now.again)
-	}
+	plan.after(now.again)
 	return plan.again, failure
 }
 
@@ -202,8 +199,3 @@ func (s *statefulSetLoop) report(ctx context.Context, set *appsv1.StatefulSet, s
 
 // replicasOf is how many pods a set is to have.
 func replicasOf(set *appsv1.StatefulSet) int { return int(ptr.Deref(set.Spec.Replicas, 1)) }
-
-// revisionLabel is the revision that a pod was made of.
-func revisionLabel(pod *corev1.Pod) string {
-	return labels.Set(pod.Labels).Get(appsv1.ControllerRevisionHashLabelKey)
-}

@@ -24,7 +24,7 @@ type ordinalPlan struct {
 
 	make   []ordinalMake
 	remove []*corev1.Pod
-	again  time.Duration // when time changes something
+	wakeUp
 }
 
 // ordinalMake is a pod to be made, of the former template or of the newest.
@@ -85,7 +85,7 @@ func (p *ordinalPlan) decide() {
 	}
 	sick := p.firstSick()
 	for _, pod := range p.beyond {
-		if _, ready := readySince(pod); pod.DeletionTimestamp == nil && (ready || !ordered || pod == sick) {
+		if pod.DeletionTimestamp == nil && (!ordered || pod == sick || p.available(pod)) {
 			p.remove = append(p.remove, pod)
 		}
 		if ordered {
@@ -97,16 +97,13 @@ func (p *ordinalPlan) decide() {
 	}
 }
 
-// firstSick is the pod with the lowest ordinal of those that are not ready; nil if all are. A set that keeps an order gets no smaller beyond it, as with
+// firstSick is the pod with the lowest ordinal of those that are not available; nil if all are. A set that keeps an order gets no smaller beyond it, as with
 // upstream.
 func (p *ordinalPlan) firstSick() *corev1.Pod {
 	beyond := slices.Clone(p.beyond)
 	slices.Reverse(beyond)
 	for _, pod := range slices.Concat(p.slots, beyond) {
-		if pod == nil {
-			continue
-		}
-		if _, ready := readySince(pod); !ready {
+		if pod != nil && !p.available(pod) {
 			return pod
 		}
 	}
@@ -122,10 +119,8 @@ func (p *ordinalPlan) settle(i int, pod *corev1.Pod) (wait bool) {
 	case pod == nil:
 		p.make = append(p.make, ordinalMake{p.start + i, former})
 	case pod.DeletionTimestamp != nil:
-	case pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded:
-		if left := failedPodStays - p.now.Sub(pod.CreationTimestamp.Time); left > 0 {
-			p.wait(left)
-		} else {
+	case ended(pod):
+		if p.mayGo(pod, p.now) {
 			p.remove = append(p.remove, pod)
 		}
 	case p.available(pod):
@@ -151,7 +146,7 @@ func (p *ordinalPlan) roll() {
 	}
 	for i := len(p.slots) - 1; i >= 0 && missing > 0; i-- {
 		pod := p.slots[i]
-		if pod == nil || pod.DeletionTimestamp != nil || i < p.partition() || revisionLabel(pod) == p.update || slices.Contains(p.remove, pod) {
+		if pod == nil || pod.DeletionTimestamp != nil || i < p.partition() || isOf(pod, p.update) || slices.Contains(p.remove, pod) {
 			continue
 		}
 		p.remove = append(p.remove, pod)
@@ -159,23 +154,8 @@ func (p *ordinalPlan) roll() {
 	}
 }
 
-// available reports whether a pod has been ready for long enough.
 func (p *ordinalPlan) available(pod *corev1.Pod) bool {
-	since, ready := readySince(pod)
-	if !ready || p.set.Spec.MinReadySeconds == 0 {
-		return ready
-	}
-	left := since.Add(time.Duration(p.set.Spec.MinReadySeconds) * time.Second).Sub(p.now)
-	if left > 0 {
-		p.wait(left)
-	}
-	return left <= 0
-}
-
-func (p *ordinalPlan) wait(d time.Duration) {
-	if p.again == 0 || d < p.again {
-		p.again = d
-	}
+	return p.wakeUp.available(pod, p.set.Spec.MinReadySeconds, p.now)
 }
 
 func (p *ordinalPlan) status() appsv1.StatefulSetStatus {
@@ -201,10 +181,10 @@ func (p *ordinalPlan) status() appsv1.StatefulSetStatus {
 			done = false
 			continue
 		}
-		if revisionLabel(pod) == p.current {
+		if isOf(pod, p.current) {
 			s.CurrentReplicas++
 		}
-		if revisionLabel(pod) == p.update {
+		if isOf(pod, p.update) {
 			s.UpdatedReplicas++
 		} else {
 			done = false

@@ -15,7 +15,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/shoal-edge/shoal/api"
-	firmwarev1 "github.com/shoal-edge/shoal/api/firmware/v1"
 	fleetv1 "github.com/shoal-edge/shoal/api/fleet/v1"
 	"github.com/shoal-edge/shoal/store"
 )
@@ -26,10 +25,7 @@ func newStatefulSet(replicas int32, change ...func(*appsv1.StatefulSet)) *appsv1
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "db"},
 		Spec: appsv1.StatefulSetSpec{
 			Replicas: &replicas, ServiceName: "db", Selector: &metav1.LabelSelector{MatchLabels: set},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: set},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "app:1"}}},
-			},
+			Template: newTemplate(set, "app:1"),
 		},
 	}
 	for _, f := range change {
@@ -234,12 +230,7 @@ func TestStatefulSetInWaves(t *testing.T) {
 	inCluster(t, 5, func(c *cluster) {
 		c.create(newStatefulSet(10))
 		c.after(time.Minute)
-		c.create(&firmwarev1.Release{ObjectMeta: metav1.ObjectMeta{Name: "r2"}, Spec: firmwarev1.ReleaseSpec{
-			Version: "2", Counter: 2, Workloads: []firmwarev1.Workload{{
-				Kind: "StatefulSet", Namespace: "default", Name: "db", Images: []firmwarev1.ContainerImage{{Container: "main", Image: newImage}},
-			}},
-		}})
-		c.create(&fleetv1.Rollout{ObjectMeta: metav1.ObjectMeta{Name: "up"}, Spec: fleetv1.RolloutSpec{Release: "r2", Waves: quickWaves()}})
+		c.release("StatefulSet", "db")
 		c.after(time.Minute)
 		c.mustStand(fleetv1.Soaking, 0, 1)
 		c.mustHave("0=1 1=1 2=1 3=1 4=1 5=1 6=1 7=1 8=1 9=2")

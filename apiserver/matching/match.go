@@ -105,7 +105,7 @@ func versions(stored *api.Kind) []*api.Kind {
 		}
 		return all
 	}
-	for _, kind := range api.Kinds() {
+	for _, kind := range api.Served() {
 		if kind.Storage() == stored {
 			all = append(all, kind)
 		}
