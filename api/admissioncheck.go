@@ -92,7 +92,7 @@ func checkConditions(all []admissionregistration.MatchCondition, params bool, pa
 		if text := strings.TrimSpace(c.Expression); text == "" {
 			errs = append(errs, field.Required(at.Child("expression"), ""))
 		} else {
-			errs = append(errs, expression.NewCompiler(params).Check(expression.Test, "", text, at.Child("expression"))...)
+			errs = append(errs, expression.CheckCondition(params, text, at.Child("expression"))...)
 		}
 		if c.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))

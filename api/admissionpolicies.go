@@ -70,11 +70,7 @@ func validatingAdmissionPolicies() *Kind {
 // checkPolicy checks a policy of some name. Expressions that have not changed are not looked at again.
 func checkPolicy(name string, s, older *admissionregistration.ValidatingAdmissionPolicySpec) field.ErrorList {
 	path := field.NewPath("spec")
-	errs := oneOf(path.Child("failurePolicy"), s.FailurePolicy, admissionregistration.Fail, admissionregistration.Ignore)
-	if s.ParamKind != nil {
-		errs = append(errs, checkParamKind(s.ParamKind, path.Child("paramKind"))...)
-	}
-	errs = append(errs, checkConstraints(s.MatchConstraints, path.Child("matchConstraints"))...)
+	errs := checkScope(s.FailurePolicy, s.ParamKind, s.MatchConstraints, path)
 	if len(s.Validations) == 0 && len(s.AuditAnnotations) == 0 {
 		const why = "validations or auditAnnotations must contain at least one item"
 		errs = append(errs, field.Required(path.Child("validations"), why), field.Required(path.Child("auditAnnotations"), why))
@@ -85,14 +81,22 @@ func checkPolicy(name string, s, older *admissionregistration.ValidatingAdmissio
 	return append(errs, checkExpressions(name, s, path)...)
 }
 
-// checkConstraints checks which requests a policy is about, which has to be said.
-func checkConstraints(m *admissionregistration.MatchResources, path *field.Path) field.ErrorList {
-	if m == nil {
-		return field.ErrorList{field.Required(path, "")}
+// checkScope checks what all policies say of themselves: which requests they are about, which has to be said, what their parameters are, and what becomes
+// of failures.
+func checkScope(
+	failure *admissionregistration.FailurePolicyType, params *admissionregistration.ParamKind, m *admissionregistration.MatchResources, path *field.Path,
+) field.ErrorList {
+	errs := oneOf(path.Child("failurePolicy"), failure, admissionregistration.Fail, admissionregistration.Ignore)
+	if params != nil {
+		errs = append(errs, checkParamKind(params, path.Child("paramKind"))...)
 	}
-	errs := checkResources(m, path)
+	at := path.Child("matchConstraints")
+	if m == nil {
+		return append(errs, field.Required(at, ""))
+	}
+	errs = append(errs, checkResources(m, at)...)
 	if len(m.ResourceRules) == 0 {
-		errs = append(errs, field.Required(path.Child("resourceRules"), ""))
+		errs = append(errs, field.Required(at.Child("resourceRules"), ""))
 	}
 	return errs
 }
@@ -133,15 +137,23 @@ func checkResourceNames(names []string, path *field.Path) field.ErrorList {
 }
 
 func checkExpressions(name string, s *admissionregistration.ValidatingAdmissionPolicySpec, path *field.Path) field.ErrorList {
-	compiler := expression.NewCompiler(s.ParamKind != nil)
-	errs := checkConditions(s.MatchConditions, s.ParamKind != nil, path.Child("matchConditions"))
-	for i, v := range s.Variables {
-		errs = append(errs, checkVariable(compiler, &v, path.Child("variables").Index(i))...)
-	}
+	compiler, errs := checkNamed(s.ParamKind != nil, s.MatchConditions, s.Variables, path)
 	for i, v := range s.Validations {
 		errs = append(errs, checkValidation(compiler, &v, path.Child("validations").Index(i))...)
 	}
 	return append(errs, checkAnnotations(compiler, name, s.AuditAnnotations, path.Child("auditAnnotations"))...)
+}
+
+// checkNamed checks the conditions and the variables of a policy, and returns a compiler that knows the variables.
+func checkNamed(
+	params bool, conditions []admissionregistration.MatchCondition, variables []admissionregistration.Variable, path *field.Path,
+) (*expression.Compiler, field.ErrorList) {
+	compiler := expression.NewCompiler(params)
+	errs := checkConditions(conditions, params, path.Child("matchConditions"))
+	for i, v := range variables {
+		errs = append(errs, checkVariable(compiler, &v, path.Child("variables").Index(i))...)
+	}
+	return compiler, errs
 }
 
 func checkVariable(c *expression.Compiler, v *admissionregistration.Variable, path *field.Path) field.ErrorList {
@@ -324,15 +336,20 @@ func validatingAdmissionPolicyBindings() *Kind {
 }
 
 func checkBinding(s *admissionregistration.ValidatingAdmissionPolicyBindingSpec) field.ErrorList {
+	return append(checkBound(s.PolicyName, s.ParamRef, s.MatchResources), checkActions(s)...) // that there is a name is declared
+}
+
+// checkBound checks what all bindings say: of which policy they are, with which parameters, and which requests they are about.
+func checkBound(policy string, params *admissionregistration.ParamRef, m *admissionregistration.MatchResources) field.ErrorList {
+	path := field.NewPath("spec")
 	var errs field.ErrorList
-	if s.PolicyName != "" { // that there is one is declared
-		for _, why := range genericvalidation.NameIsDNSSubdomain(s.PolicyName, false) {
-			errs = append(errs, field.Invalid(field.NewPath("spec", "policyName"), s.PolicyName, why))
+	if policy != "" {
+		for _, why := range genericvalidation.NameIsDNSSubdomain(policy, false) {
+			errs = append(errs, field.Invalid(path.Child("policyName"), policy, why))
 		}
 	}
-	errs = append(errs, checkParamRef(s.ParamRef, field.NewPath("spec", "paramRef"))...)
-	errs = append(errs, checkResources(s.MatchResources, field.NewPath("spec", "matchResources"))...)
-	return append(errs, checkActions(s)...)
+	errs = append(errs, checkParamRef(params, path.Child("paramRef"))...)
+	return append(errs, checkResources(m, path.Child("matchResources"))...)
 }
 
 func checkActions(s *admissionregistration.ValidatingAdmissionPolicyBindingSpec) field.ErrorList {

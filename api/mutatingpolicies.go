@@ -5,7 +5,6 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
-	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/kubernetes/pkg/apis/admissionregistration"
@@ -58,17 +57,10 @@ func paramKind(k *admissionv1.ParamKind) string {
 
 func checkMutatingPolicy(s *admissionregistration.MutatingAdmissionPolicySpec) field.ErrorList {
 	path := field.NewPath("spec")
-	errs := oneOf(path.Child("failurePolicy"), s.FailurePolicy, admissionregistration.Fail, admissionregistration.Ignore)
-	if s.ParamKind != nil {
-		errs = append(errs, checkParamKind(s.ParamKind, path.Child("paramKind"))...)
-	}
-	errs = append(errs, checkConstraints(s.MatchConstraints, path.Child("matchConstraints"))...)
+	errs := checkScope(s.FailurePolicy, s.ParamKind, s.MatchConstraints, path)
 	errs = append(errs, checkMutated(s.MatchConstraints, path.Child("matchConstraints"))...)
-	compiler := expression.NewCompiler(s.ParamKind != nil)
-	errs = append(errs, checkConditions(s.MatchConditions, s.ParamKind != nil, path.Child("matchConditions"))...)
-	for i, v := range s.Variables {
-		errs = append(errs, checkVariable(compiler, &v, path.Child("variables").Index(i))...)
-	}
+	compiler, wrong := checkNamed(s.ParamKind != nil, s.MatchConditions, s.Variables, path)
+	errs = append(errs, wrong...)
 	if len(s.Mutations) == 0 {
 		errs = append(errs, field.Required(path.Child("mutations"), "mutations must contain at least one item"))
 	}
@@ -170,16 +162,9 @@ func mutatingAdmissionPolicyBindings() *Kind {
 }
 
 func checkMutatingBinding(s *admissionregistration.MutatingAdmissionPolicyBindingSpec) field.ErrorList {
-	path := field.NewPath("spec")
-	var errs field.ErrorList
+	errs := checkBound(s.PolicyName, s.ParamRef, s.MatchResources)
 	if s.PolicyName == "" {
-		errs = append(errs, field.Required(path.Child("policyName"), ""))
-	} else {
-		for _, why := range genericvalidation.NameIsDNSSubdomain(s.PolicyName, false) {
-			errs = append(errs, field.Invalid(path.Child("policyName"), s.PolicyName, why))
-		}
+		errs = append(errs, field.Required(field.NewPath("spec", "policyName"), ""))
 	}
-	errs = append(errs, checkParamRef(s.ParamRef, path.Child("paramRef"))...)
-	errs = append(errs, checkResources(s.MatchResources, path.Child("matchResources"))...)
-	return append(errs, checkMutated(s.MatchResources, path.Child("matchResources"))...)
+	return append(errs, checkMutated(s.MatchResources, field.NewPath("spec", "matchResources"))...)
 }

@@ -492,3 +492,17 @@ func TestWebhookRefusesWhatIsNotStored(t *testing.T) {
 		t.Errorf("%d: %+v", len(asked), asked)
 	}
 }
+
+// A webhook that asks for one version of a kind hears of requests in another one, in its own.
+func TestWebhookHearsOfOtherVersions(t *testing.T) {
+	b, r := newBed(t), newReviewer(t)
+	r.answers["/old"] = deny(&metav1.Status{Message: "no scaling"})
+	b.validating(r, "/old", on("autoscaling", "v1", "horizontalpodautoscalers", "CREATE"))
+	_, data := b.do(call{method: http.MethodPost, path: "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers", body: `{"apiVersion":"autoscaling/v2",
+		"kind":"HorizontalPodAutoscaler","metadata":{"name":"a"},"spec":{"maxReplicas":3,"scaleTargetRef":{"kind":"Deployment","name":"a","apiVersion":"apps/v1"}}}`})
+	mustContain(t, data, "no scaling")
+	asked := r.heard()
+	if len(asked) != 1 || asked[0].Request.Kind.Version != "v1" || asked[0].Request.RequestKind.Version != "v2" || !strings.Contains(string(asked[0].Request.Object.Raw), `"autoscaling/v1"`) {
+		t.Errorf("%d: %+v", len(asked), asked)
+	}
+}

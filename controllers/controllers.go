@@ -1,5 +1,5 @@
-// Package controllers owns the loops that bring the cluster to what its objects ask for: deployments, replica sets, the
-// scheduler's loop, the health of nodes, their address blocks, namespaces, garbage and events. They run on the leader only,
+// Package controllers owns the loops that bring the cluster to what its objects ask for: deployments, replica sets, daemon sets,
+// stateful sets, the scheduler's loop, the health of nodes, their address blocks, namespaces, garbage and events. They run on the leader only,
 // under its leadership: when the context ends, all of them stop.
 //
 // Each loop reads the store itself, which holds every write of its own as soon as the write returns; so no loop needs to

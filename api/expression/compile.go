@@ -17,10 +17,13 @@ import (
 // Evaluated reports whether this build evaluates expressions.
 const Evaluated = true
 
-// Environment is what all expressions may use. It is made when the first one is there: it takes some megabytes.
+// Environment is what all expressions may use. It is made when the first one is there.
 var Environment = sync.OnceValue(func() *environment.EnvSet {
 	return environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())
 })
+
+// Stateless compiles expressions that use no variables. Making one takes a while, so all share it.
+var Stateless = sync.OnceValue(func() plugincel.Compiler { return plugincel.NewCompiler(Environment()) })
 
 // returns are the types that an expression may have.
 var returns = map[Use][]*cel.Type{
@@ -50,7 +53,7 @@ func (s *Source) Variables(params bool) plugincel.OptionalVariableDeclarations {
 	return plugincel.OptionalVariableDeclarations{HasParams: params, HasAuthorizer: s.Use != Message, HasPatchTypes: s.Use == Apply || s.Use == JSONPatch}
 }
 
-// Compiler checks the expressions of one policy or webhook. It is not for several goroutines.
+// Compiler checks the expressions of one policy. It is not for several goroutines.
 type Compiler struct {
 	params   bool
 	compiler *plugincel.CompositedCompiler
@@ -59,7 +62,7 @@ type Compiler struct {
 // NewCompiler returns a compiler for expressions that know a policy's parameters, or do not.
 func NewCompiler(params bool) *Compiler { return &Compiler{params: params} }
 
-// Check compiles an expression. A variable, which comes before those that use it, has a name. The messages are upstream's.
+// Check compiles an expression. A variable, which comes before those that use it, has a name.
 func (c *Compiler) Check(use Use, name, text string, path *field.Path) field.ErrorList {
 	if c.compiler == nil {
 		var err error
@@ -68,12 +71,20 @@ func (c *Compiler) Check(use Use, name, text string, path *field.Path) field.Err
 		}
 	}
 	source := &Source{use, name, text}
-	var result plugincel.CompilationResult
 	if use == Variable {
-		result = c.compiler.CompileAndStoreVariable(source, source.Variables(c.params), environment.NewExpressions)
-	} else {
-		result = c.compiler.CompileCELExpression(source, source.Variables(c.params), environment.NewExpressions)
+		return told(c.compiler.CompileAndStoreVariable(source, source.Variables(c.params), environment.NewExpressions), text, path)
 	}
+	return told(c.compiler.CompileCELExpression(source, source.Variables(c.params), environment.NewExpressions), text, path)
+}
+
+// CheckCondition compiles a condition, which uses no variables.
+func CheckCondition(params bool, text string, path *field.Path) field.ErrorList {
+	source := &Source{Use: Test, Text: text}
+	return told(Stateless().CompileCELExpression(source, source.Variables(params), environment.NewExpressions), text, path)
+}
+
+// told is what is wrong with an expression, in upstream's words.
+func told(result plugincel.CompilationResult, text string, path *field.Path) field.ErrorList {
 	wrong := result.Error
 	if wrong == nil {
 		return nil

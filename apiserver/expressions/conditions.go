@@ -21,8 +21,21 @@ type Conditions struct{ matcher matchconditions.Matcher }
 
 // Compile prepares the conditions of a webhook; nil if there are none. The type of the webhook and its name are for metrics.
 func Compile(all []admissionregistrationv1.MatchCondition, failure *admissionregistrationv1.FailurePolicyType, typeName, name string) *Conditions {
-	return compile(plugincel.NewConditionCompiler(expression.Environment()), all, failure, plugincel.OptionalVariableDeclarations{HasAuthorizer: true},
+	return compile(stateless{expression.Stateless()}, all, failure, plugincel.OptionalVariableDeclarations{HasAuthorizer: true},
 		"webhook", typeName, name)
+}
+
+// stateless compiles conditions that use no variables.
+type stateless struct{ plugincel.Compiler }
+
+func (s stateless) CompileCondition(
+	sources []plugincel.ExpressionAccessor, variables plugincel.OptionalVariableDeclarations, mode environment.Type,
+) plugincel.ConditionEvaluator {
+	results := make([]plugincel.CompilationResult, len(sources))
+	for i := range sources {
+		results[i] = s.CompileCELExpression(sources[i], variables, mode)
+	}
+	return plugincel.NewCondition(results)
 }
 
 func compile(
